@@ -18,9 +18,9 @@ class Preset:
     """`mean` is subtracted after the channels are brought into the order `channels`; no scaling follows.
 
     `dct` says how coefficients come to the network's size: 'reencode' decodes, resizes and compresses again at JPEG
-    quality `quality`, as the reference does; 'dct' resizes the file's own coefficients, nothing is decoded.  With 'dct',
-    `requantize` rounds them to the quantisation steps of Pillow's tables of that quality (None: no rounding), and
-    `antialias` chooses the resampler.
+    quality `quality`, as the reference does; 'dct' resizes the file's own coefficients, and nothing is decoded.  With
+    'dct', `requantize` rounds them to the quantisation steps of Pillow's tables of that quality (None: no rounding),
+    and `antialias` chooses the resampler.
     """
 
     name: str

@@ -35,7 +35,7 @@ def ssd300_anchors(scales: tuple[float, ...], device: torch.device | str | None 
 
 
 def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Offsets (..., 4) against anchors (..., 4) as cx, cy, w, h -> boxes xmin, ymin, xmax, ymax in the anchors' unit."""
+    """Offsets (..., 4), anchors (..., 4) as cx, cy, w, h -> boxes xmin, ymin, xmax, ymax in the anchors' unit."""
     variances = offsets.new_tensor(VARIANCES)
     scaled = offsets * variances
     centre = scaled[..., :2] * anchors[..., 2:] + anchors[..., :2]

@@ -93,10 +93,8 @@ def convert_keras(
             "whole model" if file.whole_model else "weights only"
         )
     tensors, initial = _complete(info, tensors)
-    result = Conversion(
-        info, source, output, sum(t.numel() for k, t in tensors.items() if "running_" not in k), *reasons, keras, initial,
-        left_out,
-    )  # fmt: skip
+    parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
+    result = Conversion(info, source, output, parameters, *reasons, keras, initial, left_out)
     if not dry_run:
         save_tensors(tensors, output, info)
         result.output_sha256 = sha256_of(output)

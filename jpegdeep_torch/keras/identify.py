@@ -1,4 +1,4 @@
-"""Which network does a Keras file hold?  Told from layer names and shapes, and from `model_config` where there is one."""
+"""Which network does a Keras file hold?  Told from layer names and shapes, and from `model_config` where given."""
 
 from __future__ import annotations
 

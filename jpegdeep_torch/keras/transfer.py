@@ -21,8 +21,8 @@ _TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
 def fc1_to_fc6(fc1: np.ndarray, reduction: str) -> np.ndarray:
     """fc1's kernel (7 * 7 * C, 4096) or (7, 7, C, 4096), Keras layout -> fc6's (3, 3, C, 1024).
 
-    'subsample' keeps every 3rd tap and every 4th output, as SSD (arXiv 1512.02325, section 3) and DeepLab do.  'zoom' is
-    the reference's `scipy.ndimage.zoom(kernel, (0.42857, 0.42857, 1, 1))`: a cubic spline read at coordinates
+    'subsample' keeps every 3rd tap and every 4th output, as SSD (arXiv 1512.02325, section 3) and DeepLab do.  'zoom'
+    is the reference's `scipy.ndimage.zoom(kernel, (0.42857, 0.42857, 1, 1))`: a cubic spline read at coordinates
     i * (7 - 1) / (3 - 1) = 0, 3 and 6.  An interpolating spline passes through its samples, so it gives back the very
     same taps, to rounding (a test holds this against SciPy): the two options name one result.
     """

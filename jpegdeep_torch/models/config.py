@@ -88,7 +88,7 @@ class ModelConfig:
         return self.inputs != "rgb"
 
     def input_shapes(self, image_size: int | None = None) -> dict[str, tuple[int, int, int]]:
-        """{input name: (channels, rows, columns)} for a square image of `image_size` px (default: the network's own)."""
+        """{input name: (channels, rows, columns)} for a square image of `image_size` px (default: its own)."""
         size = image_size or self.image_size
         return {name: (c, -(-size // px), -(-size // px)) for name, c, px in INPUT_KINDS[self.inputs]}
 
