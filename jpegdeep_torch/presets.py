@@ -30,6 +30,9 @@ class Preset:
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
+    shorter_side: int | None = (
+        None  # resized to this, then the middle is cut out; None: stretched to the network's size
+    )
 
 
 PRESETS = {
@@ -37,7 +40,7 @@ PRESETS = {
     for preset in (
         Preset("voc"),
         Preset("coco", channels="rgb", mean=(0.0, 0.0, 0.0)),  # the reference's COCO generator feeds pixels untouched
-        Preset("imagenet", quality=95),  # OpenCV's default quality
+        Preset("imagenet", quality=95, shorter_side=256),  # OpenCV's default quality
         Preset("ssd_keras", mean=(104.0, 117.0, 123.0)),
     )
 }
