@@ -34,7 +34,7 @@ class JpegHeader:
 
 
 def read_header(data: bytes, name: object = "<bytes>") -> JpegHeader:
-    """The frame header of a JPEG; JpegError where `data` is empty, not a JPEG, or ends before its end-of-image marker."""
+    """The frame header of a JPEG; JpegError where `data` is empty, no JPEG, or ends before its end-of-image marker."""
     if not data:
         raise JpegError(name, "empty file, expected a JPEG")
     if data[:2] != b"\xff\xd8":
