@@ -65,7 +65,7 @@ class JpegDataset(Dataset):
         decoder: str = "torchvision",
         names: Sequence[str] | None = None,
     ):
-        """`decoder` makes the pixels: a key of `jpeg.pixels.DECODERS`.  `names` replace the sources' own in messages."""
+        """`decoder` makes the pixels: a key of `jpeg.pixels.DECODERS`.  `names` replace the sources' own."""
         self.sources = list(sources)
         if not self.sources:
             raise DatasetError("no images: expected at least one JPEG")
