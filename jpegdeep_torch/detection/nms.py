@@ -35,13 +35,18 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     """Greedy per-class NMS of candidates sorted by falling score.
 
     boxes (N, K, 4) xmin, ymin, xmax, ymax; labels (N, K), negative for padding -> kept (N, K) bool.
+    """
+    if boxes.device.type == "cpu" or boxes.shape[1] > _MOST_PAIRWISE:
+        return suppress_in_order(boxes, labels, iou_threshold)
+    return suppress_at_once(boxes, labels, iou_threshold)
+
+
+def suppress_at_once(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """`suppress` of all images in a few operations on all pairs: what a GPU wants.
 
     Box j falls iff a kept box i < j of its class has IoU > threshold.  Starting from 'all kept' and applying this rule
     to all boxes at once fixes at least the next undecided box each time; the first fixed point is the greedy result.
     """
-    valid = labels >= 0
-    if boxes.shape[1] > _MOST_PAIRWISE:
-        return _suppress_long(boxes, labels, iou_threshold)
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
@@ -50,6 +55,7 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     # TensorFlow gives boxes without area an IoU of 0; here 0 / 0 is NaN, which exceeds nothing.
     beats = (overlap / union > iou_threshold) & (labels[:, :, None] == labels[:, None])
     beats = beats.triu(diagonal=1)
+    valid = labels >= 0
     kept = valid
     while True:
         after = valid & ~(beats & kept[:, :, None]).any(dim=1)
@@ -58,21 +64,20 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
         kept = after
 
 
-def _suppress_long(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """`suppress` in memory linear in K: torchvision's NMS, all images and classes in one call, each moved to a place of
-    its own (in float64, where that moves no IoU past a threshold)."""
-    count, most = labels.shape
-    valid = labels >= 0
-    wide = boxes.double()
-    group = torch.arange(count, device=labels.device)[:, None] * (labels.max() + 1) + labels
-    span = wide[valid].abs().max() * 2 + 1
-    moved = (wide + (group * span)[:, :, None])[valid]
-    order = -torch.arange(count * most, device=labels.device, dtype=torch.float64).view(count, most)[valid]
-    kept = torch.zeros_like(moved[:, 0], dtype=torch.bool)
-    kept[torchvision.ops.nms(moved, order, iou_threshold)] = True
-    result = torch.zeros_like(valid)
-    result[valid] = kept
-    return result
+def suppress_in_order(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """`suppress` by torchvision's NMS, an image at a time: the cheapest on a CPU, and needs no memory for pairs.
+
+    The classes are moved apart so that no two overlap, in float64, where that moves no IoU past a threshold.
+    """
+    kept = torch.zeros_like(labels, dtype=torch.bool)
+    falling = -torch.arange(labels.shape[1], device=labels.device, dtype=torch.float64)
+    for i, count in enumerate((labels >= 0).sum(dim=1).tolist()):  # padding stands behind
+        if not count:
+            continue
+        wide = boxes[i, :count].double()
+        apart = wide + (labels[i, :count] * (wide.abs().max() * 2 + 1))[:, None]
+        kept[i, torchvision.ops.nms(apart, falling[:count], iou_threshold)] = True
+    return kept
 
 
 def _rank_in_class(labels: Tensor, kept: Tensor) -> Tensor:
