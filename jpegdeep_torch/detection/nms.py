@@ -91,12 +91,12 @@ def _rank_in_class(labels: Tensor, kept: Tensor) -> Tensor:
     return torch.empty_like(rank).scatter_(1, order, rank)
 
 
-def _best_candidates(scores: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """scores (N, A * C) -> (scores (N, K) falling, -1 for padding; their columns (N, K); candidates (N,) in all).
+def _best_candidates(scores: Tensor, above: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """scores and `above`, which of them count, (N, M) -> (scores (N, K) falling, -1 for padding; their columns (N, K);
+    candidates (N,) in all).
 
     K <= limit.  Equal scores keep their order.
     """
-    above = scores > threshold
     total = above.sum(dim=1)
     most = int(total.max()) if len(total) else 0
     if most > limit:
@@ -136,38 +136,42 @@ def detect(
         N dicts `{"boxes": (K, 4) float32 xmin, ymin, xmax, ymax, "scores": (K,) float32, "labels": (K,) int64 from 1}`.
     """
     count, _, outputs = class_logits.shape
-    classes = outputs - 1
-    scores = class_logits.float().softmax(dim=-1)[:, :, 1:].reshape(count, -1)
-    results: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    scores = class_logits.float().softmax(dim=-1)
+    above = scores > config.score_threshold
+    above[..., 0] = False  # the background
+    scores, above = scores.view(count, -1), above.view(count, -1)
+    anchors, offsets = anchors.to(scores), box_offsets.float()
     sizes = _scale(image_sizes, count, scores.device)
-    pending = torch.arange(count, device=scores.device)
-    limit = _FIRST_PREFIX
-    while len(pending):
-        best, columns, total = _best_candidates(scores[pending], config.score_threshold, limit)
-        labels = torch.where(best > config.score_threshold, columns % classes, -1)
-        at = torch.div(columns, classes, rounding_mode="floor")
-        offsets = box_offsets[pending].float().gather(1, at[:, :, None].expand(-1, -1, 4))
-        boxes = decode_boxes(offsets, anchors.to(offsets)[at])
+    results: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    images, limit = list(range(count)), _FIRST_PREFIX
+    while images:
+        best, columns, total = _best_candidates(scores, above, limit)
+        labels = torch.where(best > config.score_threshold, columns % outputs, -1)
+        at = torch.div(columns, outputs, rounding_mode="floor")
+        boxes = decode_boxes(offsets.gather(1, at[:, :, None].expand(-1, -1, 4)), anchors[at])
         kept = suppress(boxes, labels, config.iou_threshold)
         if config.max_per_class < config.max_total:
             kept = kept & (_rank_in_class(labels, kept) < config.max_per_class)
-        complete = (kept.sum(dim=1) >= config.max_total) | (total <= limit)
-        for i, image in enumerate(pending.tolist()):
+        complete = ((kept.sum(dim=1) >= config.max_total) | (total <= limit)).tolist()
+        for i, image in enumerate(images):
             if complete[i]:
-                results[image] = _pick(boxes[i], best[i], labels[i], kept[i], config.max_total, sizes, image, clip)
-        pending = pending[~complete]
+                results[image] = _pick(boxes[i], best[i], labels[i], kept[i], config.max_total, sizes[image], clip)
+        again = [i for i, done in enumerate(complete) if not done]
+        images = [images[i] for i in again]
+        if images:
+            scores, above, offsets = scores[again], above[again], offsets[again]
         limit *= 4
     return results
 
 
 def _pick(
-    boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, most: int, sizes: Tensor, image: int, clip: bool
+    boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, most: int, size: Tensor, clip: bool
 ) -> dict[str, Tensor]:
     chosen = kept.nonzero().squeeze(1)[:most]
     picked = boxes[chosen]
     if clip:
         picked = picked.clamp(0.0, 1.0)
-    return {"boxes": picked * sizes[image], "scores": scores[chosen], "labels": labels[chosen] + 1}
+    return {"boxes": picked * size, "scores": scores[chosen], "labels": labels[chosen]}
 
 
 def _scale(image_sizes: Tensor | list[tuple[int, int]] | None, count: int, device: torch.device) -> Tensor:
