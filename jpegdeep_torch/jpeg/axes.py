@@ -8,7 +8,6 @@ matrix is the whole of it; only what a pixel path rounds and clips on the way is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -142,11 +141,3 @@ def _fill_last_block(matrix: np.ndarray, axis: Axis) -> np.ndarray:
 
 def _repeat_last(matrix: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([matrix, np.repeat(matrix[-1:], rows - len(matrix), axis=0)])
-
-
-@lru_cache(maxsize=2048)  # about 40 KB each for 640 pixels
-def axis_plan(axis: Axis):
-    """The matrix in the native kernel's form."""
-    from . import _native
-
-    return _native.AxisPlan(axis_matrix(axis))

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .axes import Axis, axis_plan
+from .axes import Axis, axis_matrix
 from .native import native_module
 from .planes import Planes
 from .quantization import standard_tables
@@ -51,7 +51,6 @@ class Resize:
         return 8.0 * (self.fill[component] - 128.0)
 
 
-@lru_cache(maxsize=4096)
 def component_axes(
     resize: Resize, image_size: tuple[int, int], sampling: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[Axis, Axis], ...]:
@@ -134,16 +133,26 @@ def resize_planes(
 
 def native_targets(luma, chroma, resize, image_size, sampling, requantize) -> list:
     """The native kernel's description of each component's way into (a part of) the buffers; `chroma` may be None."""
-    native = native_module()
+    target = native_module().Target
     buffers = [luma] if chroma is None or len(sampling) == 1 else [luma, chroma[..., :64], chroma[..., 64:]]
-    tables = (None, None, None) if requantize is None else standard_tables(requantize)[[0, 1, 1]]
-    targets = []
-    for component, (axes, buffer, steps) in enumerate(
-        zip(component_axes(resize, image_size, sampling), buffers, tables)
-    ):
-        offset = resize.dc_offset(component)
-        targets.append(native.Target(tuple(map(axis_plan, axes)), buffer, steps, -offset, offset))
-    return targets
+    tables = (None,) * 3 if requantize is None else standard_tables(requantize)[[0, 1, 1]]
+    offsets = [resize.dc_offset(component) for component in range(3)]
+    plans = _component_plans(resize, image_size, sampling)
+    return [target(*each, -offset, offset) for *each, offset in zip(plans, buffers, tables, offsets)]
+
+
+@lru_cache(maxsize=1024)
+def _component_plans(resize: Resize, image_size, sampling) -> list[tuple]:
+    return [
+        (_axis_plan(vertical, False), _axis_plan(horizontal, True))
+        for vertical, horizontal in component_axes(resize, image_size, sampling)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _axis_plan(axis: Axis, even: bool):
+    """The matrix in the native kernel's form: about 40 KB for 640 pixels."""
+    return native_module().AxisPlan(axis_matrix(axis), even)
 
 
 def fill_gray_chroma(chroma: np.ndarray, resize: Resize, requantize: int | None) -> None:

@@ -12,8 +12,9 @@ namespace jpegdeep {
 // the horizontal stage scatters along it and the vertical stage gathers along it.
 class AxisPlan {
  public:
-  // `matrix` is (8 * output blocks, 8 * input blocks), row-major.
-  AxisPlan(const double* matrix, int output_blocks, int input_blocks);
+  // `matrix` is (8 * output blocks, 8 * input blocks), row-major.  With `even`, for the horizontal stage, blocks that
+  // reach only one output block get an empty tile for a second, where no block reaches more: one case is then all.
+  AxisPlan(const double* matrix, int output_blocks, int input_blocks, bool even);
 
   int input_blocks() const { return input_blocks_; }
   int output_blocks() const { return output_blocks_; }
@@ -29,12 +30,16 @@ class AxisPlan {
   // Output blocks by the input block that completes them, and how many input block rows must be kept meanwhile.
   const std::vector<int>& order() const { return order_; }
   int window() const { return window_; }
+  bool all_pairs() const { return all_pairs_; }
   // Input frequencies from this one on are zero in the whole matrix.
   int frequencies() const { return frequencies_; }
 
  private:
+  void find_spans(const double* matrix);
+  void widen_to_pairs();
   void plan_vertical();
 
+  bool all_pairs_ = false;
   int input_blocks_, output_blocks_, window_ = 1, frequencies_ = 0;
   std::vector<int> first_output_, output_count_, tile_base_, first_input_, end_input_, order_;
   std::vector<float> tiles_;

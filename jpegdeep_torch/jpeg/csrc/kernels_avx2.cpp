@@ -14,6 +14,9 @@
 #pragma GCC target("avx2,fma")
 #endif
 
+// GCC reads a whole C++ file before it obeys the pragma, so __AVX2__ cannot say which build this is.
+#define JPEGDEEP_AVX2
+
 namespace jpegdeep {
 namespace {
 #include "kernels.inc"

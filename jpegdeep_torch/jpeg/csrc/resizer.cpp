@@ -15,35 +15,46 @@ double now_s() {
 
 }  // namespace
 
-AxisPlan::AxisPlan(const double* matrix, int output_blocks, int input_blocks)
+AxisPlan::AxisPlan(const double* matrix, int output_blocks, int input_blocks, bool even)
     : input_blocks_(input_blocks), output_blocks_(output_blocks) {
+  find_spans(matrix);
+  if (even) widen_to_pairs();
   const size_t stride = 8 * static_cast<size_t>(input_blocks);
-  auto at = [&](int o, int b, int u, int v) { return matrix[(8 * o + v) * stride + 8 * b + u]; };
   for (int b = 0; b < input_blocks; ++b) {
-    int first = output_blocks, end = 0;
-    for (int o = 0; o < output_blocks; ++o) {
-      bool occupied = false;
-      for (int u = 0; u < 8; ++u) {
-        for (int v = 0; v < 8; ++v) {
-          if (at(o, b, u, v) == 0.0) continue;
-          occupied = true;
-          frequencies_ = std::max(frequencies_, u + 1);
-        }
-      }
-      if (!occupied) continue;
-      first = std::min(first, o);
-      end = o + 1;
-    }
-    first_output_.push_back(first);
-    output_count_.push_back(std::max(0, end - first));
     tile_base_.push_back(static_cast<int>(tiles_.size() / 64));
-    for (int o = first; o < end; ++o) {
+    for (int o = first_output_[b]; o < first_output_[b] + output_count_[b]; ++o) {
       for (int u = 0; u < 8; ++u) {
-        for (int v = 0; v < 8; ++v) tiles_.push_back(static_cast<float>(at(o, b, u, v)));
+        for (int v = 0; v < 8; ++v) tiles_.push_back(static_cast<float>(matrix[(8 * o + v) * stride + 8 * b + u]));
       }
     }
   }
   plan_vertical();
+}
+
+void AxisPlan::find_spans(const double* matrix) {
+  std::vector<int> end(input_blocks_, 0);
+  first_output_.assign(input_blocks_, output_blocks_);
+  const size_t columns = 8 * static_cast<size_t>(input_blocks_);
+  for (int row = 0; row < 8 * output_blocks_; ++row) {
+    for (size_t column = 0; column < columns; ++column) {
+      if (matrix[row * columns + column] == 0.0) continue;
+      const size_t b = column / 8;
+      first_output_[b] = std::min(first_output_[b], row / 8);
+      end[b] = row / 8 + 1;
+      frequencies_ = std::max(frequencies_, static_cast<int>(column % 8) + 1);
+    }
+  }
+  for (int b = 0; b < input_blocks_; ++b) output_count_.push_back(std::max(0, end[b] - first_output_[b]));
+}
+
+void AxisPlan::widen_to_pairs() {
+  if (output_blocks_ < 2 || *std::max_element(output_count_.begin(), output_count_.end()) > 2) return;
+  all_pairs_ = true;
+  for (int b = 0; b < input_blocks_; ++b) {
+    if (output_count_[b] == 0) continue;
+    first_output_[b] = std::min(first_output_[b], output_blocks_ - 2);
+    output_count_[b] = 2;
+  }
 }
 
 void AxisPlan::plan_vertical() {
