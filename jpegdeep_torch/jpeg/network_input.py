@@ -57,16 +57,17 @@ def read_dct(
     if out is None:
         luma_grid, chroma_grid = resize.grids()
         out = np.empty((*luma_grid, 64), np.int16), np.empty((*chroma_grid, 128), np.int16) if chroma else None
-    name, data = source_bytes(source)
     if choose_reader(reader) == "jpeg2dct":
         return _by_parts(
-            data, resize, out, requantize, reader="jpeg2dct", tolerate_warnings=tolerate_warnings, max_pixels=max_pixels
+            source, resize, out, requantize, reader="jpeg2dct", tolerate_warnings=tolerate_warnings, max_pixels=max_pixels
         )
+    name, data = source_bytes(source)
     file = open_native(name, data, tolerate_warnings=tolerate_warnings, max_pixels=max_pixels)
     image_size, sampling = file.image_size, file.sampling
-    targets = native_targets(*out, resize, image_size, sampling, requantize)
     try:
-        file.resize(targets)
+        file.resize(native_targets(*out, resize, image_size, sampling, requantize))
+    except JpegError as error:
+        raise JpegError(name, error.reason) from None
     except native_module().DecodeError as error:
         raise JpegError(name, str(error)) from None
     if len(sampling) == 1 and out[1] is not None:
@@ -74,9 +75,9 @@ def read_dct(
     return DctInput(*out, image_size)
 
 
-def _by_parts(data, resize, out, requantize, **options) -> DctInput:
+def _by_parts(source, resize, out, requantize, **options) -> DctInput:
     """The way without the native part: jpeg2dct, then PyTorch."""
-    planes = read_planes(data, **options)
+    planes = read_planes(source, **options)
     for buffer, result in zip(out, resize_planes(planes, resize, requantize=requantize, dtype=str(out[0].dtype))):
         if buffer is not None:
             buffer[...] = result
