@@ -26,7 +26,7 @@ class Preset:
     name: str
     channels: str = "bgr"
     mean: tuple[float, float, float] = _CAFFE_MEAN
-    dct: str = "reencode"
+    dct: str = "dct"
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
@@ -40,7 +40,13 @@ PRESETS = {
     for preset in (
         Preset("voc"),
         Preset("coco", channels="rgb", mean=(0.0, 0.0, 0.0)),  # the reference's COCO generator feeds pixels untouched
-        Preset("imagenet", quality=95, shorter_side=256),  # OpenCV's default quality
+        Preset(
+            "imagenet",
+            dct="reencode",  # 'dct' has to round the cut to whole pixels of the file
+            quality=95,  # OpenCV's default
+            requantize=95,
+            shorter_side=256,
+        )
         Preset("ssd_keras", mean=(104.0, 117.0, 123.0)),
     )
 }
