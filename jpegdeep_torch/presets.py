@@ -46,7 +46,7 @@ PRESETS = {
             quality=95,  # OpenCV's default
             requantize=95,
             shorter_side=256,
-        )
+        ),
         Preset("ssd_keras", mean=(104.0, 117.0, 123.0)),
     )
 }
