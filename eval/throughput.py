@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from jpegdeep_torch.backends import PRECISIONS, list_backends
+from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
 from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
 from jpegdeep_torch.benchmark.report import table
 from jpegdeep_torch.benchmark.stats import machine, versions
@@ -22,7 +22,7 @@ from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, me
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import JpegDeepError, ModelError
-from jpegdeep_torch.jpeg.pixels import DECODERS
+from jpegdeep_torch.jpeg.pixels import DECODERS, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.weights import written_whole
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
     )
-    p.add_argument("--decoder", choices=tuple(DECODERS), default="torchvision", help="of the pixel paths")
+    p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")
     return p
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(args.device)
     batch_sizes, workers, weights = _checked(args, device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -91,6 +91,7 @@ def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], in
     for name in args.models:
         if model_config(name).task != "detector":
             raise ModelError(f"--models {name}: a classifier, expected a detector")
+    get_backend(args.backend).require(device)
     batch_sizes = tuple(args.batch_sizes or BATCH_SIZES[torch.device(device).type])
     for size in batch_sizes:
         if size < 1:

@@ -20,7 +20,8 @@ class Preset:
     `dct` says how coefficients come to the network's size: 'reencode' decodes, resizes and compresses again at JPEG
     quality `quality`, as the reference does; 'dct' resizes the file's own coefficients, and nothing is decoded.  With
     'dct', `requantize` rounds them to the quantisation steps of Pillow's tables of that quality (None: no rounding),
-    and `antialias` chooses the resampler.
+    and `antialias` chooses the resampler.  `shorter_side`: the image is resized to this shorter side and its middle cut
+    out; None: it is stretched to the network's size.
     """
 
     name: str
@@ -30,9 +31,7 @@ class Preset:
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
-    shorter_side: int | None = (
-        None  # resized to this, then the middle is cut out; None: stretched to the network's size
-    )
+    shorter_side: int | None = None
 
 
 PRESETS = {

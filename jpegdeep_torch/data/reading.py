@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import JpegError
 from ..jpeg import Resize, read_dct
 from ..jpeg.header import read_header
-from ..jpeg.pixels import decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb, shorter_side_and_crop, stretch
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..models import ModelConfig
 from ..presets import Preset
@@ -57,7 +57,7 @@ class InputReader:
 
     config: ModelConfig
     preset: Preset
-    decoder: str = "torchvision"
+    decoder: str = DEFAULT_DECODER
 
     def buffers(self, count: int) -> tuple[np.ndarray, ...]:
         """Room for a batch of `count`: what `read` writes into."""
