@@ -62,6 +62,15 @@ class ChromaDeconv(nn.Module):
         return torch.cat((luma, self.deconv_cb(cb), self.deconv_cr(cr)), dim=1)
 
 
+def given(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+    """The inputs that are there.
+
+    Networks name their inputs instead of taking `*inputs`, so that torch.export counts them one by one: a flat tuple of
+    dynamic shapes then fits, which Torch-TensorRT's tools assume.
+    """
+    return tuple(x for x in inputs if x is not None)
+
+
 def scaled(channels: int, width: float) -> int:
     """`channels` times `width`, as a multiple of 8 (what vector units want), at least 8."""
     return channels if width == 1.0 else max(8, round(channels * width / 8) * 8)
