@@ -45,7 +45,11 @@ class SameConv2d(nn.Conv2d):
         self.extra = (kernel - 1) % 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
+        if self.extra:
+            # The zero channels (0, 0) change nothing, but keep Torch-TensorRT from fusing pad and convolution: its
+            # re-tracing after that pass pins float32 networks on the CPU, as its dry run has them, to batches below 16.
+            x = F.pad(x, (0, self.extra, 0, self.extra, 0, 0))
+        return super().forward(x)
 
 
 class ChromaDeconv(nn.Module):
