@@ -51,8 +51,13 @@ def class_names_in(folder: Path) -> list[str]:
     """All class names in the folder's annotations, sorted."""
     found = set()
     for path in sorted((folder / "Annotations").glob("*.xml")):
-        found.update(_text(item, "name", str(path)) for item in _parse(path).findall("object"))
+        found.update(object_names(path))
     return sorted(found)
+
+
+def object_names(path: Path) -> list[str]:
+    """The class names of one annotation's objects, in its order."""
+    return [_text(item, "name", str(path)) for item in _parse(path).findall("object")]
 
 
 def read_voc(

@@ -93,12 +93,11 @@ def draw_detections(
 
 
 def draw_truth(
-    picture: Image.Image, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str], scale: float = 1.0
+    picture: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str], scale: float = 1.0
 ) -> Image.Image:
-    """Draws annotated objects with their class names."""
-    known = np.asarray(labels).tolist()
-    texts = [class_names[label - 1] for label in known]
-    return draw_boxes(picture, boxes, texts, [class_colour(label) for label in known], scale)
+    """Draws annotated objects with their names, in the colours that detections of the same name have."""
+    colour_of = {name: class_colour(label) for label, name in enumerate(class_names, start=1)}
+    return draw_boxes(picture, boxes, names, [colour_of.get(name, TRUTH_COLOUR) for name in names], scale)
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
