@@ -16,7 +16,7 @@ TOP = 5
 
 
 class Classifier(Pipeline):
-    """Answers `{"classes": (5,) int64 from 0, "probabilities": (5,) float32}`, likeliest first; fewer of fewer classes."""
+    """Answers `{"classes": (5,) int64 from 0, "probabilities": (5,) float32}`, likeliest first, of those there are."""
 
     task = "classifier"
 

@@ -33,13 +33,13 @@ class Detector(Pipeline):
         backend: str = "torch",
         *,
         class_names: tuple[str, ...] | None = None,
-        nms: NMSConfig = NMSConfig(),
+        nms: NMSConfig | None = None,
         **options: Any,
     ):
         """`options`: precision, batch_size, workers, decoder (see Pipeline)."""
         super().__init__(model, get_preset(preset) if isinstance(preset, str) else preset, device, backend, **options)
         self.class_names = known_class_names(class_names, self.config.num_classes, KNOWN_CLASSES.values())
-        self.nms = nms
+        self.nms = nms or NMSConfig()
         self._anchors = ssd300_anchors(self.config.anchor_scales, self.device)
 
     @classmethod

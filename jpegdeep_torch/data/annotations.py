@@ -63,7 +63,9 @@ def check_box(
     """
     xmin, ymin, xmax, ymax = box
     if not (xmax > xmin and ymax > ymin):  # also catches NaN
-        problems.report("degenerate box", f"{what}: box {_shown(box)} has no area, expected xmin < xmax and ymin < ymax")
+        problems.report(
+            "degenerate box", f"{what}: box {_shown(box)} has no area, expected xmin < xmax and ymin < ymax"
+        )
         return None
     if min(xmin, ymin) < -slack_px or xmax > width + slack_px or ymax > height + slack_px:
         problems.report("box outside the image", f"{what}: box {_shown(box)} leaves the image of {width}x{height} px")

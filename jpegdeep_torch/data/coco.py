@@ -19,7 +19,7 @@ _SLACK_PX = 1.0  # COCO's boxes come from polygons, and leave the image by parts
 class CocoSet:
     """One set: its images in the file's order, and how labels become category ids.
 
-    `image_ids[i]` belongs to `images[i]`; `category_ids[k - 1]` to label k; `annotation_file` is what an evaluator reads.
+    `image_ids[i]` belongs to `images[i]`; `category_ids[k - 1]` to label k; `annotation_file` is for the evaluator.
     """
 
     annotation_file: Path
@@ -110,7 +110,9 @@ def _objects_by_image(
             problems.report("unknown image", f"{what}: image_id is {entry.get('image_id')!r}, which no image has")
             continue
         if entry.get("category_id") not in label_of_id:
-            problems.report("unknown class", f"{what}: category_id is {entry.get('category_id')!r}, which is no category's")
+            problems.report(
+                "unknown class", f"{what}: category_id is {entry.get('category_id')!r}, which is no category's"
+            )
             continue
         try:
             x, y, width, height = (float(value) for value in entry["bbox"])

@@ -18,7 +18,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find_voc_folder(root: str | os.PathLike[str], year: str | int | None = None) -> Path:
-    """The folder with Annotations under `root`: of that year in a VOCdevkit, or `root` itself.  DatasetError if none."""
+    """The folder with Annotations: of that year in a VOCdevkit, or `root` itself; DatasetError where there is none."""
     root = Path(root)
     inner = [f"VOC{year}", f"VOCdevkit/VOC{year}"] if year else []
     tried = [root / name for name in inner] + ([root] if not year or root.name == f"VOC{year}" else [])
@@ -82,7 +82,9 @@ def read_voc(
         if picture is None:
             problems.report("missing picture", f"{folder / 'JPEGImages' / name}.jpg: no such file")
         elif not annotation.is_file():
-            problems.report("missing annotation", f"{annotation}: no such file, expected the annotation of {picture.name}")
+            problems.report(
+                "missing annotation", f"{annotation}: no such file, expected the annotation of {picture.name}"
+            )
         else:
             image = read_voc_annotation(annotation, picture, class_names, problems)
             if image is not None:
@@ -172,4 +174,6 @@ def _image_size(root: etree._Element, picture: Path) -> tuple[int, int]:
         with Image.open(picture) as image:  # reads the header only
             return image.height, image.width
     except OSError as error:
-        raise DatasetError(f"{picture}: the annotation gives no size and the picture cannot be read ({error})") from None
+        raise DatasetError(
+            f"{picture}: the annotation gives no size and the picture cannot be read ({error})"
+        ) from None

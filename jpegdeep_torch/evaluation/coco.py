@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable, DatasetError
+from .average_precision import precision_recall
 
 FIGURES = (  # in pycocotools' order
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
@@ -47,6 +48,11 @@ class CocoClass:
     hits: np.ndarray
     neutral: np.ndarray
     positives: dict[int, int]
+
+    def curve50(self) -> tuple[np.ndarray, np.ndarray]:
+        """(precision, recall) at an IoU of 0.5."""
+        outcomes = np.where(self.neutral & 1, -1, self.hits & 1)
+        return precision_recall(outcomes, sum(self.positives.values()))
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,9 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
         except ImportError:
             continue
     wanted = name or " or ".join(_EVALUATORS)
-    raise BackendUnavailable(f"COCO's figures need {wanted}, which is not installed: pip install 'jpegdeep-torch[eval]'")
+    raise BackendUnavailable(
+        f"COCO's figures need {wanted}, which is not installed: pip install 'jpegdeep-torch[eval]'"
+    )
 
 
 def evaluate_coco(

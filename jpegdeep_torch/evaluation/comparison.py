@@ -68,7 +68,9 @@ def compare_records(
     order = {name: index for index, name in enumerate(names)}
     scorers = [(_Ranks if task == "imagenet" else _Detections)(r["samples"], order) for r in (a, b)]
     if scorers[0].truth() != scorers[1].truth():
-        raise DatasetError("the two evaluations know different objects or classes of the same images: expected equal ones")
+        raise DatasetError(
+            "the two evaluations know different objects or classes of the same images: expected equal ones"
+        )
     generator = np.random.default_rng(seed)
     count = len(names)
     whole = [scorer.score(None) for scorer in scorers]

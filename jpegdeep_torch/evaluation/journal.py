@@ -100,7 +100,9 @@ def check_settings(path: Path, settings: dict[str, Any], overwrite: bool = False
         differing = [key for key in sorted(settings) if old.get(key) != settings[key]]
         if differing:
             shown = ", ".join(f"{key} was {old.get(key)!r}, is {settings[key]!r}" for key in differing)
-            raise DatasetError(f"{path.parent}: holds a run with other settings ({shown}); choose another folder, or overwrite")
+            raise DatasetError(
+                f"{path.parent}: holds a run with other settings ({shown}); choose another folder, or overwrite"
+            )
         return
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")

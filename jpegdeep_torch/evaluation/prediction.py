@@ -111,7 +111,10 @@ def predict(
         for group in _groups(detector, sources, strict, first_index, selection):
             draw = drawers.submit if drawing is not None else None
             waiting.append(
-                [(a, draw(_draw, a, detector.class_names, drawing) if draw and a.error is None else None) for a in group]
+                [
+                    (a, draw(_draw, a, detector.class_names, drawing) if draw and a.error is None else None)
+                    for a in group
+                ]
             )
             if len(waiting) > 2:
                 commit()
@@ -147,7 +150,9 @@ def _draw(answer: Answer, class_names: Sequence[str], drawing: Drawing) -> str |
     )  # fmt: skip
     path = picture_path(drawing, answer.index, answer.name)
     temporary = path.with_name(f".{path.name}.tmp")
-    whole.save(temporary, "JPEG" if drawing.kind == "jpeg" else "PNG", **({"quality": 88} if drawing.kind == "jpeg" else {}))
+    whole.save(
+        temporary, "JPEG" if drawing.kind == "jpeg" else "PNG", **({"quality": 88} if drawing.kind == "jpeg" else {})
+    )
     os.replace(temporary, path)
     return None
 

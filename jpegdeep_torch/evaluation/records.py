@@ -1,10 +1,12 @@
 """What an evaluation leaves behind: one JSON with its figures, and enough of its detections to resample them.
 
 `{"command", "arguments", "machine", "versions", "results": [RESULT], "samples": SAMPLES}`.  A RESULT has `task` ('voc',
-'coco' or 'imagenet'), `model`, `weights`, `images`, the figures, and, for a detector, a row for each class.  SAMPLES of a
-detector: `names` of the images, `thresholds` and `ap_kind` of the mAP that is compared, and for each class `positives`
-([image, objects] pairs) and, in order of score, `scores`, `images`, and `hits` and `neutral` (bit t: at threshold t).  Of a classifier: `names`,
-`labels`, the `class_names` of those that occur, and `ranks`: the label's place among the predictions, 0 beyond the fifth.
+'coco' or 'imagenet'), `model`, `weights`, `images`, the figures, and a row for each class.
+
+SAMPLES of a detector: `names` of the images, `thresholds` and `ap_kind` of the mAP that is compared, and for each class
+`positives` ([image, objects] pairs) and, in order of score, `scores`, `images`, and `hits` and `neutral` (bit t: at
+threshold t).  Of a classifier: `names`, `labels`, the `class_names` of those that occur, and `ranks`: the label's place
+among the predictions, 0 beyond the fifth.
 """
 
 from __future__ import annotations
@@ -132,11 +134,15 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         record = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}), expected an evaluation's JSON") from None
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror or error}), expected an evaluation's JSON"
+        ) from None
     except ValueError as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(record, dict) or not record.get("results") or "names" not in (record.get("samples") or {}):
-        raise DatasetError(f"{path}: not an evaluation's JSON, expected what eval.voc, eval.coco or eval.imagenet write")
+        raise DatasetError(
+            f"{path}: not an evaluation's JSON, expected what eval.voc, eval.coco or eval.imagenet write"
+        )
     return record
 
 

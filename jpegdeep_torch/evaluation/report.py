@@ -87,9 +87,7 @@ def misses(
     for index, image in enumerate(images):
         area = (image.boxes[:, 2:] - image.boxes[:, :2]).prod(axis=1) / (image.height_px * image.width_px)
         missed += [
-            (float(area[k]), index, k)
-            for k in np.flatnonzero(~image.neutral).tolist()
-            if (index, k) not in found
+            (float(area[k]), index, k) for k in np.flatnonzero(~image.neutral).tolist() if (index, k) not in found
         ]
     figures = []
     for area, index, k in sorted(missed, key=lambda item: -item[0])[:most]:
@@ -184,4 +182,6 @@ def _html_figure(figure: Figure) -> str:
     figure.picture.save(buffer, "JPEG", quality=82)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     caption = escape(figure.caption)
-    return f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )

@@ -34,7 +34,9 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 460) -> str:
         y = k * 20
         known = value == value
         parts.append(f'<text x="118" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect class="bar" x="124" y="{y + 3}" width="{(width - 190) * (value if known else 0):.1f}" height="14"/>')
+        parts.append(
+            f'<rect class="bar" x="124" y="{y + 3}" width="{(width - 190) * (value if known else 0):.1f}" height="14"/>'
+        )
         parts.append(f'<text x="{width - 60}" y="{y + 14}">{f"{value:.4f}" if known else "-"}</text>')
     height = 20 * len(rows) + 4
     return f'<svg class="bars" viewBox="0 0 {width} {height}" width="{width}" height="{height}">{"".join(parts)}</svg>'
@@ -60,10 +62,12 @@ def _y(value: float) -> float:
 def _frame(title: str, body: str, below: str, beside: str = "") -> str:
     grid = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        grid.append(f'<path class="grid" d="{_path([(0, tick), (1, tick)])}"/><path class="grid" d="{_path([(tick, 0), (tick, 1)])}"/>')
+        lines = f"{_path([(0, tick), (1, tick)])} {_path([(tick, 0), (tick, 1)])}"
+        grid.append(f'<path class="grid" d="{lines}"/>')
         grid.append(f'<text x="{_LEFT - 4}" y="{_y(tick) + 3:.1f}" text-anchor="end">{tick:g}</text>')
         grid.append(f'<text x="{_x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 12}" text-anchor="middle">{tick:g}</text>')
     words = f'<text class="title" x="{_LEFT}" y="15">{escape(title)}</text>'
     words += f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(below)}</text>'
     words += f'<text transform="translate(10 {_HEIGHT / 2}) rotate(-90)" text-anchor="middle">{escape(beside)}</text>'
-    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}">{"".join(grid)}{body}{words}</svg>'
+    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
+    return f'<svg class="plot" {size}>{"".join(grid)}{body}{words}</svg>'
