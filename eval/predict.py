@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.top is not None and args.top < 1:
         raise ModelError(f"--top {args.top}: expected at least 1")
+    _check_inputs(args.inputs)
     detector = load(Detector, args)
     selection = Selection(args.score, args.top, _labels(args.classes, detector.class_names))
     category_ids = list(COCO_CATEGORY_IDS)
@@ -91,25 +92,29 @@ def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] 
     return tuple(class_names.index(name) + 1 for name in names)
 
 
+def _check_inputs(patterns: Sequence[str]) -> None:
+    """DatasetError for a folder without a JPEG or a pattern that fits nothing, before any network is loaded.
+
+    A single file that is missing is one bad file among others.
+    """
+    for pattern in patterns:
+        if pattern != "-" and next(_inputs([pattern]), None) is None:
+            raise DatasetError(
+                f"{pattern}: {'no JPEG in this folder or below' if os.path.isdir(pattern) else 'fits no file'}"
+            )
+
+
 def _inputs(patterns: Sequence[str]) -> Iterator[str]:
-    """All files meant, lazily; DatasetError for a pattern that fits nothing."""
+    """All files meant, lazily."""
     for pattern in patterns:
         if pattern == "-":
             for line in sys.stdin:
                 if name := line.rstrip("\n"):
                     yield from expand_sources(name)
         elif not os.path.lexists(pattern) and glob.has_magic(pattern):
-            found = sorted(glob.glob(pattern, recursive=True))
-            if not found:
-                raise DatasetError(f"{pattern}: fits no file")
-            yield from expand_sources(found)
+            yield from expand_sources(sorted(glob.glob(pattern, recursive=True)))
         else:
-            found = expand_sources(pattern)
-            first = next(found, None)
-            if first is None:
-                raise DatasetError(f"{pattern}: no JPEG in this folder or below")
-            yield first
-            yield from found
+            yield from expand_sources(pattern)
 
 
 def _to_folder(
