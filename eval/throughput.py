@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
 from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
+from jpegdeep_torch.benchmark.plot import plot
 from jpegdeep_torch.benchmark.report import table
 from jpegdeep_torch.benchmark.stats import machine, versions
 from jpegdeep_torch.benchmark.subject import make_subject
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")
+    p.add_argument("--plot", metavar="FILE", help="draw the figures there (.png, .svg or .pdf)")
     return p
 
 
@@ -83,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(sources)} built-in photographs of {WIDTH_PX}x{HEIGHT_PX}, 4:2:0, quality {QUALITY}"
     )  # fmt: skip
     print(table(results, subjects, pictures))
+    if args.plot:
+        box = machine()
+        plot(
+            results,
+            subjects,
+            args.plot,
+            f"{box['gpu'] if subjects[0].device.type == 'cuda' else box['cpu']}, {pictures}",
+        )
     if args.json:
         _write_json(args, results, subjects)
 

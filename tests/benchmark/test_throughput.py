@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from eval.throughput import main
 from jpegdeep_torch.benchmark.photos import builtin_jpegs
@@ -82,7 +83,23 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
     out = tmp_path / "t.json"
     common = ["--images", str(images), "--weights", *files, "--seconds", "0", "--workers", "1"]
     main([*common, "--batch-sizes", "1", "4", "--json", str(out)])
-    main([*common, "--batch-sizes", "2", "--stage", "e2e", "--nms", "on", "--dct", "reencode"])
+    main(
+        [
+            *common,
+            "--batch-sizes",
+            "2",
+            "--stage",
+            "e2e",
+            "--nms",
+            "on",
+            "--dct",
+            "reencode",
+            "--plot",
+            str(tmp_path / "t.png"),
+        ]
+    )
+    with Image.open(tmp_path / "t.png") as picture:
+        assert picture.width > 300 and len(picture.convert("RGB").getcolors(1 << 24)) > 10
     report = json.loads(out.read_text())
     assert {"command", "arguments", "machine", "versions", "results", "ratios"} <= set(report)
     cells = {(r["stage"], r["batch_size"], r["nms"]) for r in report["results"]}
