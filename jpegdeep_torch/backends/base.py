@@ -172,6 +172,16 @@ class Backend(abc.ABC):
         return sizes
 
 
+def chosen_device(name: str | None) -> str:
+    """`name`, checked to be one that PyTorch knows; for None, 'cuda' where there is a GPU, else 'cpu'.  ModelError."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise ModelError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
+
+
 def require_device(name: str, device: torch.device | str) -> None:
     """BackendUnavailable where PyTorch cannot use `device`."""
     device = torch.device(device)

@@ -17,3 +17,6 @@ COCO_CLASSES = (
 )  # fmt: skip
 
 KNOWN_CLASSES = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}
+
+_UNUSED_COCO_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # 91 were planned, 80 annotated
+COCO_CATEGORY_IDS = tuple(k for k in range(1, 91) if k not in _UNUSED_COCO_IDS)  # of COCO_CLASSES, in label order

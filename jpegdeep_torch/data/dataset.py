@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..errors import DatasetError, JpegError, ModelError
-from ..jpeg.pixels import DECODERS
+from ..jpeg.pixels import DECODERS, DEFAULT_DECODER
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
 from .reading import Clock, InputReader, Source, source_name
@@ -62,7 +62,7 @@ class JpegDataset(Dataset):
         config: ModelConfig,
         preset: Preset,
         *,
-        decoder: str = "torchvision",
+        decoder: str = DEFAULT_DECODER,
         names: Sequence[str] | None = None,
     ):
         """`decoder` makes the pixels: a key of `jpeg.pixels.DECODERS`.  `names` replace the sources' own."""
@@ -83,29 +83,36 @@ class JpegDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        clock = Clock()
-        rooms = [torch.from_numpy(room) for room in self.reader.buffers(len(indices))]
-        if get_worker_info() is not None:  # written where the main process will read it, not copied there afterwards
-            rooms = [room.share_memory_() for room in rooms]
-        views = [room.numpy() for room in rooms]
-        batch = Batch((), torch.empty(0), [], [])
-        sizes = []
-        for index in indices:
-            source = self.sources[index]
-            name = self.names[index] if self.names is not None else source_name(source, index)
-            place = len(batch.indices)
-            try:
-                sizes.append(self.reader.read(source, name, tuple(view[place] for view in views), clock))
-            except JpegError as error:
-                batch.errors.append((index, error))
-                continue
-            batch.indices.append(index)
-            batch.names.append(name)
-        count = len(batch.indices)
-        batch.inputs = tuple(room[:count].permute(0, 3, 1, 2) for room in rooms)
-        batch.image_sizes = torch.tensor(sizes, dtype=torch.int64).reshape(count, 2)
-        batch.stages_ms = clock.stages_ms
-        return batch
+        named = self.names
+        return read_batch(
+            self.reader,
+            [(i, self.sources[i], named[i] if named is not None else source_name(self.sources[i], i)) for i in indices],
+        )
+
+
+def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) -> Batch:
+    """Reads (index, source, name) items into one Batch; what cannot be read goes to its `errors`."""
+    clock = Clock()
+    rooms = [torch.from_numpy(room) for room in reader.buffers(len(items))]
+    if get_worker_info() is not None:  # written where the main process will read it, not copied there afterwards
+        rooms = [room.share_memory_() for room in rooms]
+    views = [room.numpy() for room in rooms]
+    batch = Batch((), torch.empty(0), [], [])
+    sizes = []
+    for index, source, name in items:
+        place = len(batch.indices)
+        try:
+            sizes.append(reader.read(source, name, tuple(view[place] for view in views), clock))
+        except JpegError as error:
+            batch.errors.append((index, error))
+            continue
+        batch.indices.append(index)
+        batch.names.append(name)
+    count = len(batch.indices)
+    batch.inputs = tuple(room[:count].permute(0, 3, 1, 2) for room in rooms)
+    batch.image_sizes = torch.tensor(sizes, dtype=torch.int64).reshape(count, 2)
+    batch.stages_ms = clock.stages_ms
+    return batch
 
 
 def _one_thread(_worker: int) -> None:
@@ -177,7 +184,7 @@ def make_loader(
     batch_size: int = 8,
     workers: int = 0,
     on_error: str = "raise",
-    decoder: str = "torchvision",
+    decoder: str = DEFAULT_DECODER,
     pin_memory: bool = False,
 ) -> JpegLoader:
     """Batches of JPEG files or bytes for one network, read in `workers` processes (0: in this one)."""

@@ -35,13 +35,18 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     """Greedy per-class NMS of candidates sorted by falling score.
 
     boxes (N, K, 4) xmin, ymin, xmax, ymax; labels (N, K), negative for padding -> kept (N, K) bool.
+    """
+    if boxes.device.type == "cpu" or boxes.shape[1] > _MOST_PAIRWISE:
+        return suppress_in_order(boxes, labels, iou_threshold)
+    return suppress_at_once(boxes, labels, iou_threshold)
+
+
+def suppress_at_once(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """`suppress` of all images in a few operations on all pairs: what a GPU wants.
 
     Box j falls iff a kept box i < j of its class has IoU > threshold.  Starting from 'all kept' and applying this rule
     to all boxes at once fixes at least the next undecided box each time; the first fixed point is the greedy result.
     """
-    valid = labels >= 0
-    if boxes.shape[1] > _MOST_PAIRWISE:
-        return _suppress_long(boxes, labels, iou_threshold)
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
@@ -50,6 +55,7 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     # TensorFlow gives boxes without area an IoU of 0; here 0 / 0 is NaN, which exceeds nothing.
     beats = (overlap / union > iou_threshold) & (labels[:, :, None] == labels[:, None])
     beats = beats.triu(diagonal=1)
+    valid = labels >= 0
     kept = valid
     while True:
         after = valid & ~(beats & kept[:, :, None]).any(dim=1)
@@ -58,21 +64,20 @@ def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
         kept = after
 
 
-def _suppress_long(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """`suppress` in memory linear in K: torchvision's NMS, all images and classes in one call, each moved to a place of
-    its own (in float64, where that moves no IoU past a threshold)."""
-    count, most = labels.shape
-    valid = labels >= 0
-    wide = boxes.double()
-    group = torch.arange(count, device=labels.device)[:, None] * (labels.max() + 1) + labels
-    span = wide[valid].abs().max() * 2 + 1
-    moved = (wide + (group * span)[:, :, None])[valid]
-    order = -torch.arange(count * most, device=labels.device, dtype=torch.float64).view(count, most)[valid]
-    kept = torch.zeros_like(moved[:, 0], dtype=torch.bool)
-    kept[torchvision.ops.nms(moved, order, iou_threshold)] = True
-    result = torch.zeros_like(valid)
-    result[valid] = kept
-    return result
+def suppress_in_order(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """`suppress` by torchvision's NMS, an image at a time: the cheapest on a CPU, and needs no memory for pairs.
+
+    The classes are moved apart so that no two overlap, in float64, where that moves no IoU past a threshold.
+    """
+    kept = torch.zeros_like(labels, dtype=torch.bool)
+    falling = -torch.arange(labels.shape[1], device=labels.device, dtype=torch.float64)
+    for i, count in enumerate((labels >= 0).sum(dim=1).tolist()):  # padding stands behind
+        if not count:
+            continue
+        wide = boxes[i, :count].double()
+        apart = wide + (labels[i, :count] * (wide.abs().max() * 2 + 1))[:, None]
+        kept[i, torchvision.ops.nms(apart, falling[:count], iou_threshold)] = True
+    return kept
 
 
 def _rank_in_class(labels: Tensor, kept: Tensor) -> Tensor:
@@ -86,12 +91,12 @@ def _rank_in_class(labels: Tensor, kept: Tensor) -> Tensor:
     return torch.empty_like(rank).scatter_(1, order, rank)
 
 
-def _best_candidates(scores: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """scores (N, A * C) -> (scores (N, K) falling, -1 for padding; their columns (N, K); candidates (N,) in all).
+def _best_candidates(scores: Tensor, above: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """scores and `above`, which of them count, (N, M) -> (scores (N, K) falling, -1 for padding; their columns (N, K);
+    candidates (N,) in all).
 
     K <= limit.  Equal scores keep their order.
     """
-    above = scores > threshold
     total = above.sum(dim=1)
     most = int(total.max()) if len(total) else 0
     if most > limit:
@@ -131,38 +136,42 @@ def detect(
         N dicts `{"boxes": (K, 4) float32 xmin, ymin, xmax, ymax, "scores": (K,) float32, "labels": (K,) int64 from 1}`.
     """
     count, _, outputs = class_logits.shape
-    classes = outputs - 1
-    scores = class_logits.float().softmax(dim=-1)[:, :, 1:].reshape(count, -1)
-    results: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    scores = class_logits.float().softmax(dim=-1)
+    above = scores > config.score_threshold
+    above[..., 0] = False  # the background
+    scores, above = scores.view(count, -1), above.view(count, -1)
+    anchors, offsets = anchors.to(scores), box_offsets.float()
     sizes = _scale(image_sizes, count, scores.device)
-    pending = torch.arange(count, device=scores.device)
-    limit = _FIRST_PREFIX
-    while len(pending):
-        best, columns, total = _best_candidates(scores[pending], config.score_threshold, limit)
-        labels = torch.where(best > config.score_threshold, columns % classes, -1)
-        at = torch.div(columns, classes, rounding_mode="floor")
-        offsets = box_offsets[pending].float().gather(1, at[:, :, None].expand(-1, -1, 4))
-        boxes = decode_boxes(offsets, anchors.to(offsets)[at])
+    results: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    images, limit = list(range(count)), _FIRST_PREFIX
+    while images:
+        best, columns, total = _best_candidates(scores, above, limit)
+        labels = torch.where(best > config.score_threshold, columns % outputs, -1)
+        at = torch.div(columns, outputs, rounding_mode="floor")
+        boxes = decode_boxes(offsets.gather(1, at[:, :, None].expand(-1, -1, 4)), anchors[at])
         kept = suppress(boxes, labels, config.iou_threshold)
         if config.max_per_class < config.max_total:
             kept = kept & (_rank_in_class(labels, kept) < config.max_per_class)
-        complete = (kept.sum(dim=1) >= config.max_total) | (total <= limit)
-        for i, image in enumerate(pending.tolist()):
+        complete = ((kept.sum(dim=1) >= config.max_total) | (total <= limit)).tolist()
+        for i, image in enumerate(images):
             if complete[i]:
-                results[image] = _pick(boxes[i], best[i], labels[i], kept[i], config.max_total, sizes, image, clip)
-        pending = pending[~complete]
+                results[image] = _pick(boxes[i], best[i], labels[i], kept[i], config.max_total, sizes[image], clip)
+        again = [i for i, done in enumerate(complete) if not done]
+        images = [images[i] for i in again]
+        if images:
+            scores, above, offsets = scores[again], above[again], offsets[again]
         limit *= 4
     return results
 
 
 def _pick(
-    boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, most: int, sizes: Tensor, image: int, clip: bool
+    boxes: Tensor, scores: Tensor, labels: Tensor, kept: Tensor, most: int, size: Tensor, clip: bool
 ) -> dict[str, Tensor]:
     chosen = kept.nonzero().squeeze(1)[:most]
     picked = boxes[chosen]
     if clip:
         picked = picked.clamp(0.0, 1.0)
-    return {"boxes": picked * sizes[image], "scores": scores[chosen], "labels": labels[chosen] + 1}
+    return {"boxes": picked * size, "scores": scores[chosen], "labels": labels[chosen]}
 
 
 def _scale(image_sizes: Tensor | list[tuple[int, int]] | None, count: int, device: torch.device) -> Tensor:

@@ -59,11 +59,11 @@ class SSD300(nn.Module):
         self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         maps = self.feature_maps(*given(image_or_luma, chroma_or_cb, cr))
-        logits = [_rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
-        offsets = [_rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
+        logits = [rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
+        offsets = [rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
         return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
 
 
-def _rows(x: Tensor, size: int) -> Tensor:
+def rows(x: Tensor, size: int) -> Tensor:
     """(N, boxes * size, H, W) -> (N, H * W * boxes, size); free of copies where x is channels-last."""
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size)

@@ -1,0 +1,111 @@
+// libjpeg's coefficient reader, with its block rows handed over one by one.
+//
+// jpeg_read_coefficients() keeps every coefficient of the image in 'virtual arrays' owned by the library's memory
+// manager.  The manager is a public table of function pointers (jpeglib.h, struct jpeg_memory_mgr), so this reader puts
+// its own arrays there: a file whose components all come in one scan is decoded into two or so block rows that stay in
+// the cache, and only a file of several scans (progressive, or not interleaved) is held whole.
+#pragma once
+
+#include <csetjmp>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>  // jpeglib.h needs FILE
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include <jpeglib.h>
+
+namespace jpegdeep {
+
+constexpr int kMaxComponents = 3;
+constexpr int kBlock = DCTSIZE2;
+
+struct DecodeError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Limits {
+  double max_pixels;        // width times height, checked before anything of the image's size is allocated
+  bool tolerate_warnings;   // false: libjpeg's first warning ends the decoding
+};
+
+// Receives decoded block rows; called between libjpeg's own functions, so it must neither throw nor allocate.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  // One row of blocks (natural order, not dequantised) and the steps they were quantised with; `row` counts from 0.
+  virtual void row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept = 0;
+};
+
+class Decoder {
+ public:
+  // Reads the markers up to the first scan.  `data` must outlive the decoder.
+  Decoder(const uint8_t* data, size_t size, const Limits& limits);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  int width() const { return static_cast<int>(info_.image_width); }
+  int height() const { return static_cast<int>(info_.image_height); }
+  int components() const { return info_.num_components; }
+  int horizontal_sampling(int c) const { return info_.comp_info[c].h_samp_factor; }
+  int vertical_sampling(int c) const { return info_.comp_info[c].v_samp_factor; }
+  int block_rows(int c) const { return static_cast<int>(info_.comp_info[c].height_in_blocks); }
+  int block_columns(int c) const { return static_cast<int>(info_.comp_info[c].width_in_blocks); }
+  const uint16_t* quantisation(int c) const;
+
+  // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
+  // leaves everything to libjpeg.
+  void decode(RowSink& sink, bool fast);
+
+ private:
+  struct Errors {
+    jpeg_error_mgr base;
+    jmp_buf jump;
+    char message[JMSG_LENGTH_MAX];
+    bool tolerate_warnings;
+  };
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  // What stands behind libjpeg's jvirt_barray_ptr: one component's blocks, all of them or one MCU row.
+  struct BlockArray {
+    std::unique_ptr<JBLOCK[], Free> blocks;
+    std::unique_ptr<JBLOCKROW[], Free> rows;
+    JDIMENSION columns = 0, stored_rows = 0, rows_per_access = 0;
+    JDIMENSION pending = 0;  // first row of those handed out last and not yet given to the sink
+    bool touched = false;
+  };
+
+  static void on_error(j_common_ptr info);
+  static void on_message(j_common_ptr info, int level);
+  static void ignore_output(j_common_ptr) {}
+  static jvirt_barray_ptr request_array(j_common_ptr info, int pool, boolean zero, JDIMENSION columns, JDIMENSION rows,
+                                        JDIMENSION rows_per_access);
+  static void realize_arrays(j_common_ptr info);
+  static JBLOCKARRAY access_array(j_common_ptr info, jvirt_barray_ptr token, JDIMENSION start, JDIMENSION count,
+                                  boolean writable);
+
+  [[noreturn]] void fail(const char* reason);  // like libjpeg's own errors: only from within its functions
+  bool read_header(const uint8_t* data, size_t size);
+  bool read_blocks();
+  void allocate_arrays();
+  void give_rows(int component, JDIMENSION first, JDIMENSION end);
+  void check_header(const Limits& limits) const;
+
+  jpeg_decompress_struct info_{};
+  Errors errors_{};
+  RowSink* sink_ = nullptr;
+  BlockArray arrays_[kMaxComponents];
+  int requested_ = 0;
+  bool streaming_ = false;
+  bool decoded_ = false;
+  double blocks_visited_ = 0;
+};
+
+// What jpeg_read_coefficients costs with nothing of ours around it: the yardstick of the measurements.
+void bare_read(const uint8_t* data, size_t size);
+
+}  // namespace jpegdeep

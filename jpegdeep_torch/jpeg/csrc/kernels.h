@@ -1,0 +1,76 @@
+// The two stages of resizing in the DCT domain, built twice: for AVX2 and for whatever the compiler's baseline is.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace jpegdeep {
+
+// One axis of the resize as tiles of the banded matrix: output frequency rows, input frequency columns.
+//
+// Tile (b, o) is the 8 x 8 piece from input block b to output block o, stored [input frequency][output frequency]:
+// the horizontal stage scatters along it and the vertical stage gathers along it.
+class AxisPlan {
+ public:
+  // `matrix` is (8 * output blocks, 8 * input blocks), row-major.  With `even`, for the horizontal stage, blocks that
+  // reach only one output block get an empty tile for a second, where no block reaches more: one case is then all.
+  AxisPlan(const double* matrix, int output_blocks, int input_blocks, bool even);
+
+  int input_blocks() const { return input_blocks_; }
+  int output_blocks() const { return output_blocks_; }
+  int first_output(int b) const { return first_output_[b]; }
+  int output_count(int b) const { return output_count_[b]; }
+  bool connects(int b, int o) const {
+    return o >= first_output_[b] && o < first_output_[b] + output_count_[b];
+  }
+  const float* tile(int b, int o) const { return tiles_.data() + 64 * (tile_base_[b] + o - first_output_[b]); }
+  // Input blocks that output block o needs: [first_input, end_input).
+  int first_input(int o) const { return first_input_[o]; }
+  int end_input(int o) const { return end_input_[o]; }
+  // Output blocks by the input block that completes them, and how many input block rows must be kept meanwhile.
+  const std::vector<int>& order() const { return order_; }
+  int window() const { return window_; }
+  bool all_pairs() const { return all_pairs_; }
+  // Input frequencies from this one on are zero in the whole matrix.
+  int frequencies() const { return frequencies_; }
+
+ private:
+  void find_spans(const double* matrix);
+  void widen_to_pairs();
+  void plan_vertical();
+
+  bool all_pairs_ = false;
+  int input_blocks_, output_blocks_, window_ = 1, frequencies_ = 0;
+  std::vector<int> first_output_, output_count_, tile_base_, first_input_, end_input_, order_;
+  std::vector<float> tiles_;
+};
+
+// How finished output coefficients are written.
+struct Output {
+  void* data;                // int16 or float32, the 64 frequencies of a block contiguous
+  bool is_float;
+  int64_t row_stride;        // in elements, between rows of blocks
+  int64_t column_stride;     // in elements, between blocks of a row
+  const float* steps;        // 64 quantisation steps to round to, or null
+  const float* inverse_steps;
+  float dc_offset;           // added to every DC
+};
+
+struct Kernels {
+  // Multiplies `count` blocks by their steps into `out`, wrapping as 16-bit integers do.
+  void (*dequantise)(const int16_t* blocks, int count, const uint16_t* steps, int16_t* out);
+  // One row of blocks through the column plan: adds to `lines`, 8 lines (one per vertical frequency) of
+  // 8 * output_blocks floats, and returns which of them were written at all, as bits; those are zeroed first.
+  unsigned (*horizontal)(const int16_t* blocks, const AxisPlan& plan, const float* steps, float dc_offset,
+                         int vertical_frequencies, float* lines);
+  // One row of output blocks: sum over k of weights[8 * k + i] * lines[k] for its 8 vertical frequencies i.
+  void (*vertical)(const float* const* lines, const float* weights, int count, int output_blocks, int output_row,
+                   const Output& output);
+  const char* name;
+};
+
+const Kernels& baseline_kernels();
+const Kernels* avx2_kernels();  // null where this build or this processor has none
+const Kernels& best_kernels();
+
+}  // namespace jpegdeep

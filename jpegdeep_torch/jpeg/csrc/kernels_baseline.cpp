@@ -1,0 +1,20 @@
+#include <cstring>
+
+#include "kernels.h"
+
+namespace jpegdeep {
+namespace {
+#include "kernels.inc"
+}  // namespace
+
+const Kernels& baseline_kernels() {
+  static const Kernels kernels{dequantise, horizontal, vertical, "baseline"};
+  return kernels;
+}
+
+const Kernels& best_kernels() {
+  static const Kernels& kernels = avx2_kernels() != nullptr ? *avx2_kernels() : baseline_kernels();
+  return kernels;
+}
+
+}  // namespace jpegdeep

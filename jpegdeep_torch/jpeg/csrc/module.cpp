@@ -1,0 +1,197 @@
+// The Python face of the native part.  Shapes are checked here; the GIL is released wherever a file is worked on.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "decoder.h"
+#include "resizer.h"
+
+namespace py = pybind11;
+
+namespace jpegdeep {
+namespace {
+
+using Matrix = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Steps = py::array_t<float, py::array::c_style | py::array::forcecast>;
+using Plane = py::array_t<int16_t, py::array::c_style>;
+using Plans = std::pair<std::shared_ptr<AxisPlan>, std::shared_ptr<AxisPlan>>;  // rows, columns
+
+std::shared_ptr<AxisPlan> make_plan(const Matrix& matrix, bool even) {
+  if (matrix.ndim() != 2 || matrix.shape(0) % 8 != 0 || matrix.shape(1) % 8 != 0) {
+    throw py::value_error("an axis matrix is (8 * output blocks, 8 * input blocks)");
+  }
+  return std::make_shared<AxisPlan>(matrix.data(), static_cast<int>(matrix.shape(0) / 8),
+                                    static_cast<int>(matrix.shape(1) / 8), even);
+}
+
+// One component's destination: plans, buffer, quantisation steps and DC offsets.
+struct Target {
+  Plans plans;
+  py::array array;
+  Output output{};
+  float input_dc = 0;
+  std::vector<float> steps;
+
+  Target(const Plans& plans_in, py::array array_in, const py::object& steps_in, float input_dc_in, float output_dc)
+      : plans(plans_in), array(std::move(array_in)), input_dc(input_dc_in) {
+    const auto item = array.itemsize();
+    output.is_float = py::isinstance<py::array_t<float>>(array);
+    if (!output.is_float && !py::isinstance<py::array_t<int16_t>>(array)) {
+      throw py::value_error("an output is int16 or float32");
+    }
+    if (array.ndim() != 3 || array.shape(0) != plans.first->output_blocks() ||
+        array.shape(1) != plans.second->output_blocks() || array.shape(2) != 64 || array.strides(2) != item) {
+      throw py::value_error("an output is (" + std::to_string(plans.first->output_blocks()) + ", " +
+                            std::to_string(plans.second->output_blocks()) + ", 64) with contiguous frequencies");
+    }
+    output.data = array.mutable_data();
+    output.row_stride = array.strides(0) / item;
+    output.column_stride = array.strides(1) / item;
+    output.dc_offset = output_dc;
+    if (!steps_in.is_none()) {
+      const auto given = steps_in.cast<Steps>();
+      if (given.size() != 64) throw py::value_error("there are 64 quantisation steps");
+      steps.assign(given.data(), given.data() + 64);
+      for (int i = 0; i < 64; ++i) steps.push_back(1.0f / steps[i]);
+    }
+  }
+
+  Output bound() const {  // its pointers hold as long as this Target stays where it is
+    Output result = output;
+    if (!steps.empty()) {
+      result.steps = steps.data();
+      result.inverse_steps = steps.data() + 64;
+    }
+    return result;
+  }
+};
+
+// A file whose header has been read: its properties, then its coefficients, once.
+class File {
+ public:
+  File(py::bytes data, double max_pixels, bool tolerate_warnings, bool fast) : data_(std::move(data)), fast_(fast) {
+    char* bytes;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(data_.ptr(), &bytes, &size) != 0) throw py::error_already_set();
+    const py::gil_scoped_release unlocked;
+    decoder_ = std::make_unique<Decoder>(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size),
+                                         Limits{max_pixels, tolerate_warnings});
+  }
+
+  py::tuple image_size() const { return py::make_tuple(decoder_->height(), decoder_->width()); }
+
+  py::tuple sampling() const {
+    py::tuple result(decoder_->components());
+    for (int c = 0; c < decoder_->components(); ++c) {
+      result[c] = py::make_tuple(decoder_->horizontal_sampling(c), decoder_->vertical_sampling(c));
+    }
+    return result;
+  }
+
+  // (planes, quantisation): int16 (block rows, block columns, 64) each, uint16 (components, 64).
+  py::tuple read() {
+    const int count = decoder_->components();
+    py::tuple planes(count);
+    std::vector<PlaneSink::Plane> targets;
+    for (int c = 0; c < count; ++c) {
+      Plane plane({decoder_->block_rows(c), decoder_->block_columns(c), kBlock});
+      targets.push_back({plane.mutable_data(), decoder_->block_columns(c)});
+      planes[c] = std::move(plane);
+    }
+    PlaneSink sink(std::move(targets));
+    {
+      const py::gil_scoped_release unlocked;
+      decoder_->decode(sink, fast_);
+    }
+    py::array_t<uint16_t> tables({count, kBlock});
+    for (int c = 0; c < count; ++c) std::copy_n(decoder_->quantisation(c), kBlock, tables.mutable_data(c, 0));
+    return py::make_tuple(planes, tables);
+  }
+
+  // Resizes the first `targets.size()` components into the targets' buffers.
+  py::object resize(const std::vector<std::shared_ptr<Target>>& targets, bool timed) {
+    if (static_cast<int>(targets.size()) > decoder_->components()) {
+      throw py::value_error("more targets than components");
+    }
+    ResizeSink sink;
+    sink.components.reserve(targets.size());
+    for (size_t c = 0; c < targets.size(); ++c) {
+      const Target& target = *targets[c];
+      if (target.plans.first->input_blocks() != decoder_->block_rows(static_cast<int>(c)) ||
+          target.plans.second->input_blocks() != decoder_->block_columns(static_cast<int>(c))) {
+        throw py::value_error("a plan is for another number of blocks than the file has");
+      }
+      sink.components.emplace_back(*target.plans.first, *target.plans.second, target.bound(), target.input_dc,
+                                   best_kernels());
+      sink.components.back().timed = timed;
+    }
+    {
+      const py::gil_scoped_release unlocked;
+      decoder_->decode(sink, fast_);
+      for (ComponentResizer& component : sink.components) component.finish();
+    }
+    if (!timed) return py::none();
+    double horizontal = 0, vertical = 0;
+    for (const ComponentResizer& component : sink.components) {
+      horizontal += component.horizontal_s;
+      vertical += component.vertical_s;
+    }
+    return py::make_tuple(horizontal, vertical);
+  }
+
+ private:
+  py::bytes data_;  // the decoder reads from it
+  std::unique_ptr<Decoder> decoder_;
+  bool fast_;  // false: libjpeg's entropy decoder alone
+};
+
+void resize_plane(const Plane& plane, const Target& target, bool baseline) {
+  if (plane.ndim() != 3 || plane.shape(2) != 64 || plane.shape(0) != target.plans.first->input_blocks() ||
+      plane.shape(1) != target.plans.second->input_blocks()) {
+    throw py::value_error("a plan is for another number of blocks than the plane has");
+  }
+  ComponentResizer resizer(*target.plans.first, *target.plans.second, target.bound(), target.input_dc,
+                           baseline ? baseline_kernels() : best_kernels());
+  const int rows = static_cast<int>(plane.shape(0));
+  const size_t row_length = static_cast<size_t>(plane.shape(1)) * 64;
+  const int16_t* blocks = plane.data();
+  static const std::vector<uint16_t> ones(64, 1);  // the plane is dequantised already
+  const py::gil_scoped_release unlocked;
+  for (int r = 0; r < rows; ++r) resizer.add(r, blocks + r * row_length, ones.data());
+  resizer.finish();
+}
+
+}  // namespace
+}  // namespace jpegdeep
+
+PYBIND11_MODULE(_native, m) {
+  using namespace jpegdeep;
+  m.doc() = "libjpeg's coefficients, read and resized without decoding.  Use jpegdeep_torch.jpeg, which checks and explains.";
+  py::register_exception<DecodeError>(m, "DecodeError");
+  py::class_<AxisPlan, std::shared_ptr<AxisPlan>>(m, "AxisPlan")
+      .def(py::init(&make_plan), py::arg("matrix"), py::arg("even"))
+      .def_property_readonly("window", &AxisPlan::window);
+  py::class_<Target, std::shared_ptr<Target>>(m, "Target")
+      .def(py::init<const Plans&, py::array, const py::object&, float, float>(), py::arg("plans"), py::arg("array"),
+           py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f);
+  py::class_<File>(m, "File")
+      .def(py::init<py::bytes, double, bool, bool>(), py::arg("data"), py::arg("max_pixels"), py::arg("tolerate_warnings"),
+           py::arg("fast") = true)
+      .def_property_readonly("image_size", &File::image_size)
+      .def_property_readonly("sampling", &File::sampling)
+      .def("read", &File::read)
+      .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
+  m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
+  m.def("bare_read", [](const py::bytes& data) {
+    char* bytes;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(data.ptr(), &bytes, &size) != 0) throw py::error_already_set();
+    const py::gil_scoped_release unlocked;
+    bare_read(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size));
+  });
+  m.def("kernels", [] { return best_kernels().name; });
+}

@@ -1,0 +1,41 @@
+"""The quantisation tables that JPEG encoders start from (ITU-T T.81, Annex K, tables K.1 and K.2)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
+
+
+@lru_cache(maxsize=128)
+def standard_tables(quality: int) -> np.ndarray:
+    """The steps that libjpeg, and so Pillow, uses at a quality of 1..100: float32 (2, 64), luma then chroma.
+
+    Natural order.  libjpeg scales Annex K's tables by 5000 / quality percent below 50, by 200 - 2 * quality percent
+    from there on, and keeps the steps within 1..255 (baseline).  ValueError for another quality.
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f"a JPEG quality is 1 to 100, not {quality}")
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    tables = np.array([_LUMA, _CHROMA]).reshape(2, 64)
+    steps = np.clip((tables * percent + 50) // 100, 1, 255).astype(np.float32)
+    steps.setflags(write=False)
+    return steps

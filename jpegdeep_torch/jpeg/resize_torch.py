@@ -1,0 +1,99 @@
+"""The same resizing in PyTorch: any device, and batches of files of different sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from .axes import Axis, axis_matrix
+from .planes import Planes
+from .quantization import standard_tables
+from .resize import Resize, component_axes
+
+Pairs = list[tuple[Axis, Axis]]
+
+
+def resize_batch(
+    batch: Sequence[Planes],
+    resize: Resize | Sequence[Resize],
+    *,
+    device: torch.device | str = "cpu",
+    requantize: int | None = None,
+    dtype: str = "int16",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Resizes a batch: luma (N, rows, columns, 64) and chroma (N, rows, columns, 128) on `device`, Cb then Cr.
+
+    The files may differ in size and sampling, and `resize` may be one for all or one for each (crops and flips drawn at
+    random), as long as their canvases are of one size.  int16 coefficients are moved to the device and padded there to
+    the largest file; both stages are batched matrix products in float32, which TF32 must not shorten
+    (torch.backends.cuda.matmul.allow_tf32 is False by default).
+    requantize and dtype are those of `resize_planes`, whose results these are but for float32's rounding.
+    """
+    resizes = [resize] * len(batch) if isinstance(resize, Resize) else list(resize)
+    if len({each.size for each in resizes}) != 1 or len(resizes) != len(batch):
+        raise ValueError("a batch needs one canvas size, and one resize in all or one per file")
+    device = torch.device(device)
+    luma_grid, chroma_grid = resizes[0].grids()
+    axes = [component_axes(each, planes.image_size, planes.sampling) for planes, each in zip(batch, resizes)]
+    everyone, coloured = range(len(batch)), [i for i, planes in enumerate(batch) if len(planes.coefficients) == 3]
+    outputs = [torch.zeros(len(batch), *grid, 64, device=device) for grid in (luma_grid, chroma_grid, chroma_grid)]
+    for component, (output, members) in enumerate(zip(outputs, (everyone, coloured, coloured))):
+        if members:
+            planes = [torch.from_numpy(batch[i].coefficients[component]).to(device) for i in members]
+            offsets = torch.tensor([resizes[i].dc_offset(component) for i in members], device=device)
+            output[list(members)] = _resize_component(planes, [axes[i][component] for i in members], offsets)
+    for i in set(everyone) - set(coloured):
+        _fill_gray(outputs[1:], i, resizes[i])
+    if requantize is not None:
+        for output, steps in zip(outputs, torch.tensor(standard_tables(requantize)[[0, 1, 1]], device=device)):
+            output.div_(steps).round_().mul_(steps)
+    luma, chroma = outputs[0], torch.cat(outputs[1:], dim=-1)
+    if dtype == "int16":
+        return tuple(x.round().clamp(-32767, 32767).to(torch.int16) for x in (luma, chroma))
+    return luma, chroma
+
+
+def _resize_component(planes: list[torch.Tensor], axes: Pairs, offsets: torch.Tensor) -> torch.Tensor:
+    """Float32 (N, rows, columns, 64) from N planes (their rows, their columns, 64)."""
+    rows, columns = (max(plane.shape[i] for plane in planes) for i in (0, 1))
+    padded = torch.zeros(len(planes), rows, columns, 64, device=offsets.device)
+    for slot, plane, offset in zip(padded, planes, offsets):
+        slot[: plane.shape[0], : plane.shape[1]] = plane
+        slot[: plane.shape[0], : plane.shape[1], 0] -= offset
+    # (N, 8 * rows, 8 * columns): frequencies beside their block's, so that an axis is one matrix product.
+    spread = padded.view(-1, rows, columns, 8, 8).permute(0, 1, 3, 2, 4).reshape(-1, 8 * rows, 8 * columns)
+    vertical = _stack([pair[0] for pair in axes], 8 * rows, offsets.device)
+    horizontal = _stack([pair[1] for pair in axes], 8 * columns, offsets.device)
+    result = vertical @ (spread @ horizontal.mT)
+    result = result.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).permute(0, 1, 3, 2, 4).flatten(3)
+    result[..., 0] += offsets[:, None, None]
+    return result
+
+
+def _stack(axes: list[Axis], width: int, device: torch.device) -> torch.Tensor:
+    """The matrices as one (N or 1, 8 * output blocks, width), zero where a file is smaller than the largest."""
+    if len(set(axes)) == 1:
+        axes = axes[:1]
+    stacked = torch.zeros(len(axes), _axis_tensor(axes[0], device).shape[0], width, device=device)
+    for slot, axis in zip(stacked, axes):
+        matrix = _axis_tensor(axis, device)
+        slot[:, : matrix.shape[1]] = matrix
+    return stacked
+
+
+def _fill_gray(chroma: list[torch.Tensor], index: int, resize: Resize) -> None:
+    """A grayscale file has no colour; around it there may be a fill that has."""
+    if resize.place is None:
+        return
+    axes = component_axes(Resize(resize.size, place=resize.place), (1, 1), ((1, 1),) * 3)
+    for component, output in enumerate(chroma, start=1):
+        zero = torch.zeros(1, 1, 64, device=output.device)
+        offset = torch.tensor([resize.dc_offset(component)], device=output.device)
+        output[index] = _resize_component([zero], [axes[component]], offset)[0]
+
+
+@lru_cache(maxsize=64)  # dense, so up to 5 MB each for 4000 pixels
+def _axis_tensor(axis: Axis, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(axis_matrix(axis)).to(device, torch.float32)
