@@ -27,6 +27,10 @@ __all__ = [
 
 _BACKENDS = {  # name -> (module, class)
     "torch": ("eager", "EagerBackend"),
+    "compile": ("compiled", "CompileBackend"),
+    "onnxruntime": ("ort", "OnnxRuntimeBackend"),
+    "openvino": ("ov", "OpenVinoBackend"),
+    "trt": ("trt", "TensorRTBackend"),
 }
 
 
