@@ -17,7 +17,7 @@ _COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first:
 
 
 def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | os.PathLike[str], title: str) -> None:
-    """Bars of images/s, a group per cell, whiskers from the 10th to the 90th percentile; above them the ratio to the first.
+    """Bars of images/s, a group per cell, whiskers from 10th to 90th percentile, the ratio to the first above.
 
     The ending of `path` says the format: .png, .svg or .pdf.  DatasetError where matplotlib is missing.
     """
