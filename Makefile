@@ -1,0 +1,34 @@
+# Set-up steps leave a stamp in .venv, so that they run once.  pip, not another installer: it alone takes local wheels.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: setup test throughput lint format clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml $(wildcard setup.py jpegdeep_torch/jpeg/csrc/*)
+	$(BIN)/python -m pip install --quiet --editable ".[eval,dev]"
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+throughput: setup
+	$(BIN)/python -m eval.throughput --backend torch $(ARGS)
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: setup
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,152 @@
+"""Images per second, from JPEG bytes to boxes and of the network alone: what skipping the decoder is worth here.
+
+python -m eval.throughput --backend torch
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
+from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
+from jpegdeep_torch.benchmark.plot import plot
+from jpegdeep_torch.benchmark.report import table
+from jpegdeep_torch.benchmark.stats import machine, versions
+from jpegdeep_torch.benchmark.subject import make_subject
+from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, measure
+from jpegdeep_torch.cli import Parser, run_command
+from jpegdeep_torch.data import list_jpegs
+from jpegdeep_torch.errors import JpegDeepError, ModelError
+from jpegdeep_torch.jpeg.pixels import DECODERS, DEFAULT_DECODER
+from jpegdeep_torch.models import model_config
+from jpegdeep_torch.weights import written_whole
+
+DEFAULT_MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
+BATCH_SIZES = {"cpu": (1, 8), "cuda": (8, 32, 128)}
+SECONDS = 10.0
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="python -m eval.throughput", description=__doc__.splitlines()[0])
+    p.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
+    p.add_argument("--models", nargs="+", default=list(DEFAULT_MODELS), metavar="MODEL",
+                   help="detectors to compare; ratios are to the first (default: %(default)s)")  # fmt: skip
+    p.add_argument("--weights", nargs="+", default=[], metavar="MODEL=FILE",
+                   help="safetensors files; other models get seeded weights")  # fmt: skip
+    p.add_argument("--images", metavar="DIR", help="JPEG files (default: 32 built-in photographs)")
+    p.add_argument("--batch-sizes", type=int, nargs="+", metavar="N",
+                   help="default: 1 8 on a CPU, 8 32 128 on a GPU")  # fmt: skip
+    p.add_argument("--stage", choices=("model", "e2e", "both"), default="both")
+    p.add_argument("--nms", choices=("on", "off", "both"), default="both")
+    p.add_argument("--workers", type=int, help="processes that read JPEGs (default: 1 on a CPU, up to 8 on a GPU)")
+    p.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    p.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+    p.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
+    p.add_argument("--seconds", type=float, default=SECONDS, help="per cell, at least 3 rounds (default: %(default)s)")
+    p.add_argument(
+        "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
+    )
+    p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", metavar="FILE", help="write all samples there")
+    p.add_argument("--plot", metavar="FILE", help="draw the figures there (.png, .svg or .pdf)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    device = chosen_device(args.device)
+    batch_sizes, workers, weights = _checked(args, device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    sources = list_jpegs(args.images) if args.images else builtin_jpegs(seed=args.seed)
+    settings = {
+        "backend": args.backend, "device": device, "precision": args.precision, "batch_sizes": batch_sizes,
+        "dct": args.dct, "decoder": args.decoder, "seed": args.seed,
+    }  # fmt: skip
+    subjects = []
+    for name in tqdm(args.models, desc="networks", unit="network", leave=False, file=sys.stderr):
+        subjects.append(make_subject(name, sources, weights=weights.get(name), **settings))
+    plan = cells(
+        ("model", "e2e") if args.stage == "both" else (args.stage,),
+        batch_sizes,
+        (False, True) if args.nms == "both" else (args.nms == "on",),
+        workers,
+    )
+    results = _measure_all(subjects, plan, args.seconds)
+    pictures = f"{args.images} ({len(sources)} files)" if args.images else (
+        f"{len(sources)} built-in photographs of {WIDTH_PX}x{HEIGHT_PX}, 4:2:0, quality {QUALITY}"
+    )  # fmt: skip
+    print(table(results, subjects, pictures))
+    if args.plot:
+        box = machine()
+        plot(
+            results,
+            subjects,
+            args.plot,
+            f"{box['gpu'] if subjects[0].device.type == 'cuda' else box['cpu']}, {pictures}",
+        )
+    if args.json:
+        _write_json(args, results, subjects)
+
+
+def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], int, dict[str, str]]:
+    for name in args.models:
+        if model_config(name).task != "detector":
+            raise ModelError(f"--models {name}: a classifier, expected a detector")
+    get_backend(args.backend).require(device)
+    batch_sizes = tuple(args.batch_sizes or BATCH_SIZES[torch.device(device).type])
+    for size in batch_sizes:
+        if size < 1:
+            raise ModelError(f"--batch-sizes {size}: expected at least 1")
+    if args.seconds < 0 or (args.threads is not None and args.threads < 1):
+        raise ModelError("--seconds and --threads must be positive")
+    workers = args.workers
+    if workers is None:
+        workers = 1 if device == "cpu" else min(8, max(1, machine()["cores"] - 1))
+    if workers < 0:
+        raise ModelError(f"--workers {workers}: expected 0 or more")
+    weights = {}
+    for item in args.weights:
+        name, separator, file = item.partition("=")
+        if not separator or name not in args.models:
+            raise ModelError(f"--weights {item}: expected MODEL=FILE with a MODEL among {', '.join(args.models)}")
+        weights[name] = file
+    return batch_sizes, workers, weights
+
+
+def _measure_all(subjects: list, plan: list, seconds: float) -> list[CellResult]:
+    results = []
+    with tqdm(total=len(plan), unit="cell", file=sys.stderr) as bar:
+        for cell in plan:
+            bar.set_description(str(cell))
+            results.append(measure(subjects, cell, seconds, on_round=lambda _seconds: bar.refresh()))
+            bar.update()
+    return results
+
+
+def _write_json(args: argparse.Namespace, results: list[CellResult], subjects: list) -> None:
+    report = {
+        "command": "eval.throughput", "arguments": vars(args), "machine": machine(), "versions": versions(),
+        "threads": torch.get_num_threads(), "results": [], "ratios": [],
+    }  # fmt: skip
+    for result in results:
+        rows, ratios = cell_json(result, subjects)
+        report["results"] += rows
+        report["ratios"] += ratios
+    try:
+        with written_whole(args.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise JpegDeepError(f"{args.json}: cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,40 @@
+"""Photographs for a benchmark that brings none: cut from those that scikit-image installs."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DatasetError
+from ..jpeg.reencode import encode_jpeg
+
+WIDTH_PX, HEIGHT_PX, QUALITY = 500, 375, 90  # VOC's commonest size
+_PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
+
+
+def builtin_jpegs(count: int = 32, seed: int = 0) -> list[bytes]:
+    """`count` JPEGs of 500x375 pixels, 4:2:0, quality 90: windows of seeded place and size, half of them mirrored."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise DatasetError(
+            "the built-in photographs are scikit-image's: pip install scikit-image (the extra 'eval'), or give a "
+            "folder of JPEGs with --images"
+        ) from None
+    photographs = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in _PHOTOGRAPHS]
+    generator = np.random.default_rng(seed)
+    return [_cut(photographs[i % len(photographs)], generator) for i in range(count)]
+
+
+def _cut(photograph: Image.Image, generator: np.random.Generator) -> bytes:
+    largest = min(photograph.width / WIDTH_PX, photograph.height / HEIGHT_PX)
+    scale = largest * generator.uniform(0.6, 1.0)
+    width, height = scale * WIDTH_PX, scale * HEIGHT_PX
+    left = generator.uniform(0, photograph.width - width)
+    top = generator.uniform(0, photograph.height - height)
+    window = photograph.resize(
+        (WIDTH_PX, HEIGHT_PX), Image.Resampling.LANCZOS, box=(left, top, left + width, top + height)
+    )
+    if generator.random() < 0.5:
+        window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return encode_jpeg(np.asarray(window), QUALITY)

@@ -1,0 +1,56 @@
+"""Percentiles, and the description of the machine that a figure was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def summary(samples: Sequence[float]) -> dict[str, float]:
+    """Median, 10th and 90th percentile."""
+    p10, median, p90 = np.percentile(samples, (10, 50, 90))
+    return {"median": float(median), "p10": float(p10), "p90": float(p90)}
+
+
+def machine() -> dict[str, object]:
+    """What the figures hang on: processor, cores, memory, GPU, system."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries on the timed path, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "jpeg2dct-numpy", "jpeg2dct"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,97 @@
+"""What every annotated data set comes down to, and what happens to annotations that cannot be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DatasetError
+
+_EXAMPLES = 5  # messages kept of each kind
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One picture and what is in it.
+
+    `boxes` (K, 4) float32: xmin, ymin, xmax, ymax in pixels of the original image, in the data set's own convention
+    (VOC counts pixels from 1 and includes the last one; COCO's corners are 0-based edges).  `labels` (K,) int64 from 1.
+    `neutral` (K,) bool: objects that count neither way: VOC's 'difficult', COCO's crowds.
+    """
+
+    name: str
+    path: Path
+    height_px: int
+    width_px: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    neutral: np.ndarray
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong with a data set.  Strict (the default): the first problem is a DatasetError."""
+
+    lenient: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def report(self, kind: str, message: str) -> None:
+        """Raises DatasetError(message), or counts it under `kind`."""
+        if not self.lenient:
+            raise DatasetError(message)
+        self.counts[kind] += 1
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < _EXAMPLES:
+            kept.append(message)
+
+    def summary(self) -> list[str]:
+        """A line for each kind of problem met: its count and the first message."""
+        return [f"{count} x {kind}, such as {self.examples[kind][0]}" for kind, count in sorted(self.counts.items())]
+
+
+def check_box(
+    box: tuple[float, float, float, float], height: int, width: int, what: str, problems: Problems, slack_px: float = 0
+) -> tuple[float, float, float, float] | None:
+    """The box, or None where it cannot be used.
+
+    Degenerate: not wider and higher than nothing.  Outside: beyond 0..width or 0..height by more than `slack_px`; with
+    lenient `problems`, what lies inside is kept.
+    """
+    xmin, ymin, xmax, ymax = box
+    if not (xmax > xmin and ymax > ymin):  # also catches NaN
+        problems.report(
+            "degenerate box", f"{what}: box {_shown(box)} has no area, expected xmin < xmax and ymin < ymax"
+        )
+        return None
+    if min(xmin, ymin) < -slack_px or xmax > width + slack_px or ymax > height + slack_px:
+        problems.report("box outside the image", f"{what}: box {_shown(box)} leaves the image of {width}x{height} px")
+        inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
+        return inside if inside[2] > inside[0] and inside[3] > inside[1] else None
+    return box
+
+
+def _shown(box: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in box) + ")"
+
+
+def make_annotated(
+    name: str,
+    path: Path,
+    height: int,
+    width: int,
+    objects: list[tuple[tuple[float, float, float, float], int, bool]],
+) -> AnnotatedImage:
+    """AnnotatedImage from a list of (box, label, neutral)."""
+    return AnnotatedImage(
+        name=name,
+        path=path,
+        height_px=height,
+        width_px=width,
+        boxes=np.array([box for box, _, _ in objects], dtype=np.float32).reshape(-1, 4),
+        labels=np.array([label for _, label, _ in objects], dtype=np.int64),
+        neutral=np.array([flag for _, _, flag in objects], dtype=bool),
+    )

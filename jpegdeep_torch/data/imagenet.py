@@ -1,0 +1,89 @@
+"""ImageNet-style folders: a folder of JPEGs for each class."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DatasetError
+
+_SUFFIXES = {".jpg", ".jpeg"}
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """`paths[i]` shows class `labels[i]` (from 0, an index into a classifier's outputs); `class_names` for reading."""
+
+    paths: list[Path]
+    labels: list[int]
+    class_names: list[str]
+
+
+def read_imagenet(
+    root: str | os.PathLike[str], num_classes: int, class_index: str | os.PathLike[str] | None = None
+) -> ClassFolders:
+    """The JPEGs under `root`, sorted by folder and name.
+
+    Without `class_index` the folders, sorted, are the classes 0 .. num_classes - 1, and there must be as many; with it,
+    any of its classes' folders may be there.  The index file is Keras's imagenet_class_index.json
+    ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a text file with a folder name, and optionally
+    the class's name after a space, a line.  DatasetError where folders and classes do not fit.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder, expected one with a folder for each class")
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if not folders:
+        raise DatasetError(f"{root}: has no folders, expected one for each class")
+    if class_index is None:
+        if len(folders) != num_classes:
+            raise DatasetError(
+                f"{root}: has {len(folders)} folders, expected {num_classes}, one for each class of the network; "
+                "a class index file says which classes a part of them is"
+            )
+        names = [(folder, folder) for folder in folders]
+    else:
+        names = read_class_index(class_index)
+        if len(names) != num_classes:
+            raise DatasetError(f"{class_index}: has {len(names)} classes, expected the network's {num_classes}")
+        if unknown := sorted(set(folders) - {folder for folder, _ in names}):
+            raise DatasetError(f"{root}: {len(unknown)} folders are not in {class_index}, such as {unknown[0]}")
+    label_of = {folder: label for label, (folder, _) in enumerate(names)}
+    paths, labels = [], []
+    for folder in folders:
+        files = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _SUFFIXES)
+        paths += files
+        labels += [label_of[folder]] * len(files)
+    if not paths:
+        raise DatasetError(f"{root}: no JPEG in any of its {len(folders)} folders")
+    return ClassFolders(paths, labels, [name for _, name in names])
+
+
+def read_class_index(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """(folder name, class name) by class, from any of the forms of `read_imagenet`."""
+    path = Path(path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file, expected a class index")
+    text = path.read_text(encoding="utf-8")
+    if path.suffix.lower() != ".json":
+        rows = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        return _unique([(row[0], row[-1].strip()) for row in rows], path)
+    try:
+        data = json.loads(text)
+        if isinstance(data, list):
+            return _unique([(str(name), str(name)) for name in data], path)
+        rows = [data[str(label)] for label in range(len(data))]
+        return _unique([(str(row[0]), str(row[1])) for row in rows], path)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise DatasetError(
+            f'{path}: not a class index ({type(error).__name__}: {error}), expected {{"0": ["folder", "name"], ...}} '
+            "or a list of folder names"
+        ) from None
+
+
+def _unique(rows: list[tuple[str, str]], path: Path) -> list[tuple[str, str]]:
+    if len({folder for folder, _ in rows}) != len(rows):
+        raise DatasetError(f"{path}: names a folder twice, expected one class each")
+    return rows

@@ -1,0 +1,123 @@
+"""One JPEG -> one network input: what the worker processes do."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import JpegError
+from ..jpeg import Resize, read_dct
+from ..jpeg.header import read_header
+from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
+from ..models import ModelConfig
+from ..presets import Preset
+
+Source = str | Path | bytes
+
+STAGES = ("read", "decode", "resize", "reencode")  # what a worker's time goes to; 'decode' is the entropy decoder's too
+
+
+@dataclass
+class Clock:
+    """Milliseconds spent a stage."""
+
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (time.perf_counter() - started) * 1e3
+
+
+def read_bytes(source: Source, name: str) -> bytes:
+    """The file's bytes; JpegError where there is no such file."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise JpegError(name, f"cannot be read ({error.strerror or error})") from None
+
+
+@dataclass(frozen=True)
+class InputReader:
+    """Reads JPEGs into the tensors that the network of `config` takes under `preset`.
+
+    RGB: pixels (S, S, 3) uint8.  DCT: luma (H, W, 64) and, but for luma-only networks, chroma (H/2, W/2, 128), int16.
+    S is the network's image size.
+    """
+
+    config: ModelConfig
+    preset: Preset
+    decoder: str = DEFAULT_DECODER
+
+    def buffers(self, count: int) -> tuple[np.ndarray, ...]:
+        """Room for a batch of `count`: what `read` writes into."""
+        size = self.config.image_size
+        if not self.config.is_dct:
+            return (np.empty((count, size, size, 3), np.uint8),)
+        rows = self.config.input_shapes()["luma"][1]
+        luma = np.empty((count, rows, rows, 64), np.int16)
+        if self.config.inputs == "dct_y":
+            return (luma,)
+        return luma, np.empty((count, rows // 2, rows // 2, 128), np.int16)
+
+    def read(self, source: Source, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
+        """Fills one item of `buffers` -> the original image's (height, width).  JpegError."""
+        with clock.stage("read"):
+            data = read_bytes(source, name)
+        if self.config.is_dct and self.preset.dct == "dct":
+            return self._resized_coefficients(data, name, out, clock)
+        with clock.stage("decode"):
+            header = read_header(data, name)
+            pixels = decode_rgb(data, name, decoder=self.decoder, size=self.config.image_size)
+        with clock.stage("resize"):
+            pixels = self._fit(pixels)
+        if self.config.is_dct:
+            with clock.stage("reencode"):
+                planes = jpeg_coefficients(encode_jpeg(pixels, self.preset.quality), name)
+        else:
+            planes = (pixels,)
+        for room, plane in zip(out, planes):
+            room[...] = plane
+        return header.height, header.width
+
+    def _fit(self, pixels: np.ndarray) -> np.ndarray:
+        size = self.config.image_size
+        if self.preset.shorter_side is None:
+            return stretch(pixels, size)
+        return shorter_side_and_crop(pixels, self.preset.shorter_side, size)
+
+    def _resized_coefficients(
+        self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock
+    ) -> tuple[int, int]:
+        """The file's own coefficients, resized where they are; nothing is decoded."""
+        with clock.stage("decode"):
+            resize = self._resize(data, name)
+            target = (out[0], out[1] if len(out) > 1 else None)
+            try:
+                read = read_dct(data, resize=resize, requantize=self.preset.requantize, out=target, chroma=len(out) > 1)
+            except JpegError as error:
+                raise JpegError(name, error.reason) from None
+        return read.image_size
+
+    def _resize(self, data: bytes, name: str) -> Resize:
+        size, crop = self.config.image_size, None
+        if self.preset.shorter_side is not None:  # the middle square that would be cut out after resizing
+            header = read_header(data, name)
+            side = max(1, round(min(header.height, header.width) * size / self.preset.shorter_side))
+            crop = (header.height - side) // 2, (header.width - side) // 2, side, side
+        return Resize((size, size), self.preset.antialias, crop)
+
+
+def source_name(source: Source, index: int) -> str:
+    """What messages call a source: its path, or its place in the list."""
+    return f"<bytes {index}>" if isinstance(source, (bytes, bytearray, memoryview, io.BytesIO)) else str(source)

@@ -1,0 +1,179 @@
+"""Pascal VOC folders, and any folder laid out like one: Annotations, JPEGImages, ImageSets/Main."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lxml import etree
+from PIL import Image
+
+from ..errors import DatasetError
+from .annotations import AnnotatedImage, Problems, check_box, make_annotated
+
+_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def find_voc_folder(root: str | os.PathLike[str], year: str | int | None = None) -> Path:
+    """The folder with Annotations: of that year in a VOCdevkit, or `root` itself; DatasetError where there is none."""
+    root = Path(root)
+    inner = [f"VOC{year}", f"VOCdevkit/VOC{year}"] if year else []
+    tried = [root / name for name in inner] + ([root] if not year or root.name == f"VOC{year}" else [])
+    for folder in tried:
+        if (folder / "Annotations").is_dir():
+            return folder
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder, expected the root of a VOC-style data set")
+    raise DatasetError(f"{root}: no folder Annotations in {' or '.join(map(str, tried))}")
+
+
+def read_image_set(folder: Path, image_set: str) -> list[str]:
+    """The image names of ImageSets/Main/`image_set`.txt, or, for 'all', of every annotation, in order."""
+    sets = folder / "ImageSets" / "Main"
+    path = sets / f"{image_set}.txt"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names = [line.split()[0] for line in lines if line.strip()]  # a second column, if any, is a class's flag
+    elif image_set == "all":
+        names = sorted(file.stem for file in (folder / "Annotations").glob("*.xml"))
+    else:
+        known = sorted(file.stem for file in sets.glob("*.txt"))
+        raise DatasetError(f"{path}: no such image set, expected one of {', '.join([*known, 'all'])}")
+    if not names:
+        raise DatasetError(f"{path}: names no image, expected one a line")
+    return names
+
+
+def class_names_in(folder: Path) -> list[str]:
+    """All class names in the folder's annotations, sorted."""
+    found = set()
+    for path in sorted((folder / "Annotations").glob("*.xml")):
+        found.update(object_names(path))
+    return sorted(found)
+
+
+def object_names(path: Path) -> list[str]:
+    """The class names of one annotation's objects, in its order."""
+    return [_text(item, "name", str(path)) for item in _parse(path).findall("object")]
+
+
+def read_voc(
+    root: str | os.PathLike[str],
+    image_set: str,
+    class_names: Sequence[str],
+    year: str | int | None = None,
+    problems: Problems | None = None,
+) -> list[AnnotatedImage]:
+    """All images of a set with their annotations; label k is `class_names[k - 1]`.
+
+    Raises DatasetError, naming file and object, for a missing picture or annotation, a class that is not in
+    `class_names`, a degenerate box, or one outside the image; with `Problems(lenient=True)` these are counted, and the
+    image, object or part of the box is left out.
+    """
+    problems = problems if problems is not None else Problems()
+    folder = find_voc_folder(root, year)
+    images = []
+    for name in read_image_set(folder, image_set):
+        picture = find_picture(folder / "JPEGImages", name)
+        annotation = folder / "Annotations" / f"{name}.xml"
+        if picture is None:
+            problems.report("missing picture", f"{folder / 'JPEGImages' / name}.jpg: no such file")
+        elif not annotation.is_file():
+            problems.report(
+                "missing annotation", f"{annotation}: no such file, expected the annotation of {picture.name}"
+            )
+        else:
+            image = read_voc_annotation(annotation, picture, class_names, problems)
+            if image is not None:
+                images.append(image)
+    if not images:
+        raise DatasetError(f"{folder}: the image set {image_set!r} has no image that can be used")
+    return images
+
+
+def find_picture(folder: Path, name: str) -> Path | None:
+    """The JPEG called `name` in `folder`, whatever the case of its suffix."""
+    return next((path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+
+
+def read_voc_annotation(
+    path: Path, picture: Path, class_names: Sequence[str], problems: Problems | None = None
+) -> AnnotatedImage | None:
+    """One XML file; None where it cannot be read and `problems` is lenient (see `read_voc`)."""
+    problems = problems if problems is not None else Problems()
+    try:
+        root = _parse(path)
+        height, width = _image_size(root, picture)
+    except DatasetError as error:
+        problems.report("unreadable annotation", str(error))
+        return None
+    label_of = {name: label for label, name in enumerate(class_names, start=1)}
+    objects = []
+    for number, item in enumerate(root.findall("object"), start=1):
+        try:
+            name = _text(item, "name", f"{path}: object {number}")
+            what = f"{path}: object {number} ({name})"
+            box = tuple(_number(item, f"bndbox/{corner}", what) for corner in _CORNERS)
+            difficult = item.find("difficult") is not None and _number(item, "difficult", what) != 0
+        except DatasetError as error:
+            problems.report("unreadable object", str(error))
+            continue
+        if name not in label_of:
+            problems.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}")
+            continue
+        checked = check_box(box, height, width, what, problems)
+        if checked is not None:
+            objects.append((checked, label_of[name], difficult))
+    return make_annotated(path.stem, picture, height, width, objects)
+
+
+def _parse(path: Path) -> etree._Element:
+    # No entity is expanded and nothing is fetched; a file that brings a document type of its own is refused outright.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    try:
+        tree = etree.parse(os.fspath(path), parser)
+    except (etree.XMLSyntaxError, OSError) as error:
+        raise DatasetError(f"{path}: not readable as XML ({error})") from None
+    if tree.docinfo.doctype:
+        raise DatasetError(f"{path}: declares a document type ({tree.docinfo.doctype}), expected plain VOC XML")
+    root = tree.getroot()
+    if root.tag != "annotation":
+        raise DatasetError(f"{path}: its root element is <{root.tag}>, expected <annotation>")
+    return root
+
+
+def _text(item: etree._Element, tag: str, what: str) -> str:
+    text = item.findtext(tag)
+    if text is None or not text.strip():
+        raise DatasetError(f"{what}: has no <{tag}>")
+    return text.strip()
+
+
+def _number(item: etree._Element, tag: str, what: str) -> float:
+    text = _text(item, tag, what)
+    try:
+        value = float(text)  # VOC2012 has a few coordinates with decimals
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DatasetError(f"{what}: <{tag}> is {text!r}, expected a number")
+    return value
+
+
+def _image_size(root: etree._Element, picture: Path) -> tuple[int, int]:
+    """(height, width) as the annotation says, or, where it says nothing or 0, as the picture does."""
+    size = root.find("size")
+    if size is not None and size.find("height") is not None and size.find("width") is not None:
+        height, width = int(_number(size, "height", str(picture))), int(_number(size, "width", str(picture)))
+        if height > 0 and width > 0:
+            return height, width
+    try:
+        with Image.open(picture) as image:  # reads the header only
+            return image.height, image.width
+    except OSError as error:
+        raise DatasetError(
+            f"{picture}: the annotation gives no size and the picture cannot be read ({error})"
+        ) from None

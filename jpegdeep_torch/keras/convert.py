@@ -1,0 +1,239 @@
+"""Keras .h5 -> safetensors."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.classes import KNOWN_CLASSES
+from ..errors import CheckpointError, ModelError
+from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
+from ..presets import PRESETS
+from ..weights import WeightsInfo, save_tensors, sha256_of
+from .identify import Match, anchor_scales, best_match, config_problems
+from .names import SSD_KERAS, Slot
+from .reader import KerasFile, Weight, open_keras
+from .transfer import REDUCTIONS, plan_transfer
+
+_INITIAL_SEED = 0  # of the weights that no file gives
+
+
+@dataclass
+class Conversion:
+    """What a conversion did, or would do."""
+
+    info: WeightsInfo
+    source: Path
+    output: Path
+    parameters: int
+    preset_reason: str
+    scales_reason: str | None
+    classes_reason: str | None
+    keras: str  # 'Keras 2.2.4, whole model', ...
+    initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
+    left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
+    output_sha256: str | None = None
+    seconds: float = 0.0
+
+
+def convert_keras(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    to: str | None = None,
+    preset: str | None = None,
+    scales: str | tuple[float, ...] | None = None,
+    class_names: tuple[str, ...] | None = None,
+    num_classes: int | None = None,
+    fc_reduction: str = "zoom",
+    dry_run: bool = False,
+) -> Conversion:
+    """Converts a Keras checkpoint of jpeg_deep or ssd_keras to one safetensors file.
+
+    Args:
+        source: .h5 file, of `save_weights` or of `model.save`; the optimizer state is not read.
+        output: by default `source` with the ending .safetensors.  It appears only when it is complete.
+        to: a detector to start from a classifier's weights; what they do not give gets seeded initial values.
+        preset: overrides the one told from the file.
+        scales: anchor scales ('voc', 'coco' or seven numbers) where the file does not say or says wrong.
+        class_names: stored with the weights; as many as the network has classes.
+        num_classes: of a detector that the file gives no heads for.
+        fc_reduction: how `to` cuts VGG's dense layers: 'zoom' (the reference) or 'subsample' (the SSD paper).
+        dry_run: read and check everything, write nothing.
+
+    Raises:
+        CheckpointError: lists everything in the file that does not fit.
+        ModelError: an argument is impossible.
+    """
+    started = time.perf_counter()
+    source = Path(source)
+    output = Path(output) if output is not None else source.with_suffix(".safetensors")
+    _check_arguments(source, output, to, preset, fc_reduction)
+    with open_keras(source) as file:
+        if to is None:
+            found = best_match(file)
+            _refuse(file, found)
+            tensors, left_out = _read_all(file, found), []
+            name, classes = found.model, found.num_classes
+            if found.is_transfer and num_classes is not None:
+                classes = num_classes
+            elif num_classes not in (None, classes):
+                raise ModelError(f"{source}: holds {classes} classes, asked for {num_classes}")
+        else:
+            name, classes = to, num_classes or MODELS[to].num_classes
+            tensors, left_out, found = plan_transfer(file, to, classes, fc_reduction, _refuse, _read)
+        info, reasons = _describe(file, found, name, classes, preset, scales, class_names)
+        keras = f"{'ssd_keras, ' if found.flavour == SSD_KERAS else ''}Keras {file.keras_version}, " + (
+            "whole model" if file.whole_model else "weights only"
+        )
+    tensors, initial = _complete(info, tensors)
+    parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
+    result = Conversion(info, source, output, parameters, *reasons, keras, initial, left_out)
+    if not dry_run:
+        save_tensors(tensors, output, info)
+        result.output_sha256 = sha256_of(output)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _check_arguments(source: Path, output: Path, to: str | None, preset: str | None, fc_reduction: str) -> None:
+    if output.resolve() == source.resolve():
+        raise CheckpointError(f"{output}: the output would overwrite the source")
+    if to is not None and model_config(to).task != "detector":
+        raise ModelError(f"--to {to}: a classifier, expected a detector")
+    if preset is not None and preset not in PRESETS:
+        raise ModelError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    if fc_reduction not in REDUCTIONS:
+        raise ModelError(f"unknown reduction {fc_reduction!r}: expected one of {', '.join(REDUCTIONS)}")
+
+
+def _refuse(file: KerasFile, found: Match) -> None:
+    """CheckpointError with everything that does not fit; a trunk without heads passes."""
+    if not file.layers:
+        raise CheckpointError("; ".join([f"{file.path}: holds no weights", *file.problems]))
+    problems = file.problems + config_problems(file.config, found.model)
+    if not (found.is_transfer and len(found.problems) == len(found.missing)):
+        problems += found.problems
+    if not problems:
+        return
+    of_all = len(found.found) / (len(found.found) + len(found.missing) + 1)
+    if of_all < 0.5 and len(found.problems) > 10:
+        held = sorted(file.layers)
+        raise CheckpointError(
+            f"{file.path}: no network of jpeg_deep or ssd_keras; it holds {len(held)} layers with weights: "
+            + ", ".join(held[:20])
+            + (", ..." if len(held) > 20 else "")
+            + "".join(f"; {problem}" for problem in file.problems)
+        )
+    raise CheckpointError(
+        f"{file.path}: does not fit {found.model} with {found.num_classes} classes, the nearest network "
+        f"({len(problems)} differences): " + "; ".join(problems)
+    )
+
+
+def _read(file: KerasFile, slot: Slot, weight: Weight, problems: list[str]) -> np.ndarray:
+    """The values in Keras's layout; NaN and infinity become a problem."""
+    value = file.read(weight)
+    # The sum is infinite or NaN if any value is; only then is it worth a mask as large as the layer.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(value.sum(dtype=np.float64))
+    if suspicious:
+        problems.append(f"{weight.path.lstrip('/')}: {int((~np.isfinite(value)).sum())} of its values are not finite")
+    elif slot.weight == "moving_variance" and value.size and value.min() < 0:
+        problems.append(f"{weight.path.lstrip('/')}: a negative variance ({value.min():g})")
+    return value
+
+
+def _read_all(file: KerasFile, found: Match) -> dict[str, Tensor]:
+    problems: list[str] = []
+    tensors = {}
+    for key, (slot, weight) in found.found.items():
+        try:
+            value = _read(file, slot, weight, problems)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        tensors[key] = torch.from_numpy(np.ascontiguousarray(slot.to_torch(value)))
+    if problems:
+        raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + "; ".join(problems))
+    return tensors
+
+
+def _describe(
+    file: KerasFile,
+    found: Match,
+    name: str,
+    classes: int,
+    preset: str | None,
+    scales: str | tuple[float, ...] | None,
+    class_names: tuple[str, ...] | None,
+) -> tuple[WeightsInfo, tuple[str, str | None, str | None]]:
+    """The metadata, and why preset, scales and class names are what they are."""
+    detector = MODELS[name].task == "detector"
+    stated = anchor_scales(file.config)
+    scales_reason = None
+    if not detector:
+        if scales is not None:
+            raise ModelError(f"{name}: a classifier has no anchor scales, got {scales!r}")
+    elif scales is not None:
+        scales_reason = "as asked for"
+        scales = create_scales(name, scales)
+    elif stated is not None:
+        scales, scales_reason = stated, "stated in the file's model_config"
+    else:
+        assumed = "coco" if classes == 80 else "voc"
+        scales = ANCHOR_SCALES[assumed]
+        scales_reason = (
+            f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say (--scales to change)"
+        )
+    if preset is not None:
+        reason = "as asked for"
+    elif found.flavour == SSD_KERAS:
+        preset, reason = "ssd_keras", "the layer names are ssd_keras's"
+    elif not detector:
+        preset, reason = "imagenet", "a classifier"
+    elif scales == ANCHOR_SCALES["coco"]:
+        preset, reason = "coco", "COCO's anchor scales"
+    else:
+        preset, reason = (
+            "voc",
+            "VOC's anchor scales" if scales == ANCHOR_SCALES["voc"] else "no other preset fits better",
+        )
+    names_reason = None
+    if class_names is not None:
+        if len(class_names) != classes:
+            raise ModelError(f"{name}: {len(class_names)} class names for {classes} classes")
+        names_reason = "as asked for"
+    elif detector:
+        known = next((key for key, names in KNOWN_CLASSES.items() if len(names) == classes), None)
+        if known is not None:
+            class_names = KNOWN_CLASSES[known]
+            names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
+    info = WeightsInfo(
+        name, classes, scales, preset, class_names, source_file=file.path.name, source_sha256=sha256_of(file.path)
+    )
+    return info, (reason, scales_reason, names_reason)
+
+
+def create_scales(name: str, scales: str | tuple[float, ...]) -> tuple[float, ...]:
+    """Checked anchor scales of the detector `name`; ModelError where they are impossible."""
+    with torch.device("meta"):
+        return create_model(name, anchor_scales=scales).config.anchor_scales
+
+
+def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Adds seeded initial values for what the file does not give: (all tensors, keys added)."""
+    with torch.device("meta"):
+        state = create_model(info.model, info.num_classes, info.anchor_scales).state_dict()
+    wanted = [key for key in state if not key.endswith("num_batches_tracked")]
+    initial = [key for key in wanted if key not in tensors]
+    if initial:
+        fresh = create_model(info.model, info.num_classes, info.anchor_scales, seed=_INITIAL_SEED).state_dict()
+        tensors = tensors | {key: fresh[key].contiguous() for key in initial}
+    return {key: tensors[key] for key in wanted}, initial

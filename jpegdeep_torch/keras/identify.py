@@ -1,0 +1,201 @@
+"""Which network does a Keras file hold?  Told from layer names and shapes, and from `model_config` where given."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..detection.anchors import ASPECT_RATIOS, STEPS_PX, VARIANCES
+from ..models import ANCHOR_SCALES, MODELS
+from ..models.config import INPUT_KINDS
+from ..models.layers import KERAS_BN_EPSILON, RESNET_BN_EPSILON
+from .names import JPEG_DEEP, SSD_KERAS, UNNAMED, Slot, head_layers, slots
+from .reader import KerasFile, Weight
+
+CANDIDATES = tuple((name, JPEG_DEEP) for name in MODELS) + (("ssd300_vgg16", SSD_KERAS),)
+_CLOSE = 4  # candidates whose names fit nearly as well are told apart by their shapes
+
+
+@dataclass
+class Match:
+    """How well a file fits one network."""
+
+    model: str
+    flavour: str
+    num_classes: int
+    found: dict[str, tuple[Slot, Weight]]  # by our key
+    missing: list[Slot]
+    problems: list[str] = field(default_factory=list)  # missing and unexpected weights, shapes that differ
+
+    @property
+    def is_transfer(self) -> bool:
+        """A detector's trunk without heads, as the reference's own transfer script writes it."""
+        missing = {slot.key.split(".")[0] for slot in self.missing}
+        return (
+            bool(missing)
+            and missing <= {"class_heads", "box_heads", "extras", "source_norm"}
+            and not any(key.startswith(("class_heads", "box_heads")) for key in self.found)
+        )
+
+
+def _number(name: str) -> int:
+    tail = re.search(r"_(\d+)$", name)
+    return int(tail[1]) if tail else 0
+
+
+def _named(file: KerasFile, rows: tuple[Slot, ...]) -> dict[str, str]:
+    """{usual Keras name: the file's own name} of every layer of `rows` that the file has, under whatever name."""
+    wanted = {row.layers[0]: row.layers for row in rows}
+    names = {usual: next((n for n in accepted if n in file.layers), None) for usual, accepted in wanted.items()}
+    for usual, (stem, index) in UNNAMED.items():
+        if usual in names and names[usual] is None:
+            unnamed = sorted((n for n in file.layers if re.fullmatch(rf"{stem}(_\d+)?", n)), key=_number)
+            names[usual] = unnamed[index] if len(unnamed) > index else None
+    used = set(names.values())
+    for name in file.layers:  # Keras numbers a layer's variables anew where a session holds it twice
+        base = re.sub(r"_\d+$", "", name)
+        if name not in used and names.get(base, "") is None:
+            names[base] = name
+    return {usual: name for usual, name in names.items() if name is not None}
+
+
+def _class_count(file: KerasFile, named: dict[str, str], model: str, flavour: str, default: int) -> int:
+    """What most heads say; the others then differ in shape."""
+    background = 1 if MODELS[model].task == "detector" else 0
+    counts: Counter[int] = Counter()
+    for layer, per_class in head_layers(model, flavour).items():
+        weight = file.layers.get(named.get(layer, ""), {}).get("bias")
+        if weight is not None and len(weight.shape) == 1 and weight.shape[0] % per_class == 0:
+            counts[weight.shape[0] // per_class - background] += 1
+    best = counts.most_common(1)[0][0] if counts else default
+    return best if 1 <= best <= 100_000 else default
+
+
+def match(file: KerasFile, model: str, flavour: str, classes: int | None = None) -> Match:
+    """Holds the file against one network, weight by weight."""
+    default = classes or MODELS[model].num_classes
+    named = _named(file, slots(model, default, flavour))
+    count = _class_count(file, named, model, flavour, default)
+    rows = slots(model, count, flavour)
+    result = Match(model, flavour, count, {}, [])
+    used: set[tuple[str, str]] = set()
+    for row in rows:
+        layer = named.get(row.layers[0])
+        weight = file.layers[layer].get(row.weight) if layer else None
+        if weight is None:
+            result.missing.append(row)
+            continue
+        used.add((layer, row.weight))
+        if weight.shape in row.shapes:
+            result.found[row.key] = (row, weight)
+        else:
+            result.problems.append(f"{layer}/{row.weight}: shape {weight.shape}, expected {row.shapes[0]}")
+    result.problems += [f"missing: {row.layers[0]}/{row.weight} {row.shapes[0]}" for row in result.missing]
+    result.problems += [
+        f"unexpected: {layer}/{kind} {weight.shape}"
+        for layer, weights in file.layers.items()
+        for kind, weight in weights.items()
+        if (layer, kind) not in used
+    ]
+    return result
+
+
+def best_match(file: KerasFile, only: str | None = None) -> Match:
+    """The network that the file fits best; its `problems` are empty where it fits."""
+    candidates = [c for c in CANDIDATES if only in (None, c[0])]
+    misfits = {}
+    for model, flavour in candidates:
+        rows = slots(model, MODELS[model].num_classes, flavour)
+        named = _named(file, rows)
+        expected = {row.layers[0] for row in rows}
+        misfits[model, flavour] = len(expected) - len(named) + len(set(file.layers) - set(named.values()))
+    least = min(misfits.values())
+    matches = [match(file, *c) for c in candidates if misfits[c] <= least + _CLOSE]
+    # A trunk without heads fits a classifier as badly as a detector: prefer what explains everything in the file.
+    return min(matches, key=lambda m: (bool(m.problems) and not _only_missing(m), len(m.problems)))
+
+
+def _only_missing(found: Match) -> bool:
+    return found.is_transfer and len(found.problems) == len(found.missing)
+
+
+# --- model_config -----------------------------------------------------------------------------------------------
+
+
+def config_layers(config: object, depth: int = 0) -> Iterator[tuple[str, str, dict]]:
+    """(class name, layer name, configuration) of every layer in a `model_config`, nested models' too."""
+    if depth > 8 or not isinstance(config, dict):
+        return
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else inner if isinstance(inner, list) else None
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
+            settings = layer["config"]
+            yield str(layer.get("class_name")), str(layer.get("name") or settings.get("name")), settings
+            yield from config_layers(layer, depth + 1)
+
+
+def anchor_scales(config: dict | None) -> tuple[float, ...] | None:
+    """The seven scales of the AnchorBoxes layers, where the file says."""
+    rows = [settings for kind, _, settings in config_layers(config) if kind == "AnchorBoxes"]
+    try:
+        scales = [float(row["this_scale"]) for row in rows] + [float(rows[-1]["next_scale"])]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+    if len(scales) != 7:
+        return None
+    for known in ANCHOR_SCALES.values():  # floats that went through float32 and JSON
+        if all(abs(a - b) < 1e-6 for a, b in zip(scales, known)):
+            return known
+    return tuple(scales)
+
+
+def config_problems(config: dict | None, model: str) -> list[str]:
+    """What `model_config` says that our network would do otherwise: anchors, epsilons, input sizes."""
+    row = MODELS[model]
+    epsilon = KERAS_BN_EPSILON if row.family == "vgg16" else RESNET_BN_EPSILON
+    positions = {p for _, p, _ in row.input_shapes().values()}
+    channels = {c for _, c, _ in INPUT_KINDS[row.inputs]}
+    problems, anchors = [], 0
+    for kind, name, settings in config_layers(config):
+        if kind == "BatchNormalization":
+            _differs(problems, name, "epsilon", settings.get("epsilon"), epsilon)
+        elif kind == "InputLayer":
+            shape = settings.get("batch_input_shape", settings.get("batch_shape"))
+            if isinstance(shape, list) and len(shape) == 4:
+                if shape[3] not in channels:
+                    problems.append(f"{name}: {shape[3]} channels, expected one of {sorted(channels)}")
+                if row.task == "detector" and shape[1] is not None and shape[1] not in positions:
+                    problems.append(f"{name}: {shape[1]} positions a side, expected one of {sorted(positions)}")
+        elif kind == "AnchorBoxes":
+            if anchors < len(STEPS_PX):
+                ratios = [1.0] + [r for a in ASPECT_RATIOS[anchors] for r in (a, 1 / a)]
+                for key, expected in (
+                    ("aspect_ratios", ratios),
+                    ("this_steps", STEPS_PX[anchors]),
+                    ("this_offsets", 0.5),
+                    ("variances", list(VARIANCES)),
+                    ("two_boxes_for_ar1", True),
+                ):
+                    _differs(problems, name, key, settings.get(key), expected)
+            anchors += 1
+        elif kind == "Lambda" and name == "input_mean_normalization":
+            mean = settings.get("function")  # (code, defaults, closure): only the closure's numbers are read
+            mean = mean[2][0] if isinstance(mean, list) and len(mean) == 3 and isinstance(mean[2], list) else None
+            _differs(problems, name, "mean", mean, [123, 117, 104])
+    return problems
+
+
+def _differs(problems: list[str], layer: str, key: str, got: object, expected: object) -> None:
+    """Adds a problem where the file states `key` and states something else."""
+    if got is None:
+        return
+    pairs = list(zip(got, expected)) if isinstance(got, list) and isinstance(expected, list) else [(got, expected)]
+    same = not isinstance(got, list) or (isinstance(expected, list) and len(got) == len(expected))
+    for a, b in pairs:
+        number = isinstance(a, (int, float)) and isinstance(b, (int, float))
+        same = same and (abs(a - b) < 1e-6 * max(1, abs(b)) if number else a == b)
+    if not same:
+        problems.append(f"{layer}: {key} {got}, expected {expected}")

@@ -1,0 +1,115 @@
+"""Which Keras layer holds which weights of our networks, and in what form."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..models import create_model
+from ..models.layers import L2Normalization
+from ..models.ssd import BOXES_PER_CELL
+
+HEADS = ("block4_conv3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2")  # what each pair of heads reads
+JPEG_DEEP, SSD_KERAS = "jpeg_deep", "ssd_keras"  # the two projects' names for the same layers
+
+# Other names of a layer: classifiers and detectors of the reference disagree, and some layers were left unnamed there.
+_ALIASES = {
+    "b_norm_y": ("b_norm_64",),
+    "b_norm_cbcr": ("b_norm_128",),
+}
+UNNAMED = {"deconv_cb": ("conv2d_transpose", 0), "deconv_cr": ("conv2d_transpose", 1)}  # n-th layer called so
+
+_BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One of our tensors and where a Keras file keeps it."""
+
+    key: str  # in our state dict
+    layers: tuple[str, ...]  # accepted Keras layer names, the usual one first
+    weight: str  # kernel, bias, gamma, ...
+    shapes: tuple[tuple[int, ...], ...]  # accepted shapes in the file, the usual one first
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    """Keras's kernel (rows, columns, a, b), or its flattened dense form, -> ours (b, a, rows, columns)."""
+    return lambda value: value.reshape(*spatial, *channels).transpose(3, 2, 0, 1)
+
+
+def _kernel_slot(module: nn.Module) -> tuple[tuple[tuple[int, ...], ...], Callable[[np.ndarray], np.ndarray]]:
+    if isinstance(module, nn.Linear):
+        out, channels = module.weight.shape
+        return ((channels, out), (1, 1, channels, out)), lambda value: value.reshape(channels, out).T
+    b, a, rows, columns = module.weight.shape  # a transposed convolution's kernel is (rows, columns, out, in) in Keras
+    usual = (rows, columns, a, b)
+    dense = (rows * columns * a, b)
+    return (usual, dense), _kernel((rows, columns), (a, b))
+
+
+def keras_names(path: str, model: nn.Module, flavour: str = JPEG_DEEP) -> tuple[str, ...]:
+    """The Keras names of the layer that our module at `path` stands for."""
+    *_, parent, last = ["", *path.split(".")]
+    spec = model.config.trunk
+    if parent == "class_heads" or parent == "box_heads":
+        name = f"{HEADS[int(last)]}_mbox_{'conf' if parent == 'class_heads' else 'loc'}"
+    elif last == "source_norm":
+        name = HEADS[0]
+    elif last in ("luma_norm", "chroma_norm"):
+        name = getattr(spec, last, None) or "bn_cbcr"
+    elif parent in UNNAMED or last in UNNAMED:
+        name = last
+    elif last.startswith("branch"):
+        block, branch = parent, last.removesuffix("_bn")
+        prefix = "bn" if last.endswith("_bn") else "res"
+        names = [f"{prefix}{block}_{branch}"]
+        if model.config.task == "detector" and model.config.inputs == "dct_split" and block == "2a":
+            names.append(f"{prefix}1a_{branch}")  # the reference's detector calls this block 1a, its classifier 2a
+        return tuple(names)
+    else:
+        name = last
+    if flavour == SSD_KERAS:
+        name = re.sub(r"^block(\d)_conv(\d)", r"conv\1_\2", name)
+    return (name, *_ALIASES.get(name, ()))
+
+
+@functools.lru_cache(maxsize=64)
+def slots(name: str, num_classes: int, flavour: str = JPEG_DEEP) -> tuple[Slot, ...]:
+    """Every tensor of the network `name`, with its place in a Keras file."""
+    with torch.device("meta"):
+        model = create_model(name, num_classes)
+    rows: list[Slot] = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            parts = {kind: (ours, ((module.num_features,),), _same) for kind, ours in _BATCH_NORM.items()}
+        elif isinstance(module, L2Normalization):
+            parts = {"gamma": ("weight", (tuple(module.weight.shape),), _same)}
+        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            parts = {
+                "kernel": ("weight", *_kernel_slot(module)),
+                "bias": ("bias", (tuple(module.bias.shape),), _same),
+            }
+        else:
+            continue
+        layers = keras_names(path, model, flavour)
+        rows += [Slot(f"{path}.{ours}", layers, kind, *rest) for kind, (ours, *rest) in parts.items()]
+    return tuple(rows)
+
+
+def _same(value: np.ndarray) -> np.ndarray:
+    return value
+
+
+def head_layers(name: str, flavour: str = JPEG_DEEP) -> dict[str, int]:
+    """{layer whose bias tells the number of classes: biases per class}."""
+    if name.startswith("ssd300_"):
+        first = "conv4_3_norm" if flavour == SSD_KERAS else HEADS[0]
+        return {f"{head}_mbox_conf": boxes for head, boxes in zip((first, *HEADS[1:]), BOXES_PER_CELL)}
+    return {"fc1000" if name.startswith("resnet") else "predictions": 1}

@@ -1,0 +1,172 @@
+"""Every network as a row of one table.
+
+A row states only what sets a network apart; `models/vgg.py`, `models/resnet.py` and `models/ssd.py` build what it says.
+Layer names are those of the Keras originals, so that a checkpoint can be matched by name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+
+from ..errors import ModelError
+
+ANCHOR_SCALES = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
+    "voc": (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
+    "coco": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+}
+
+INPUT_KINDS = {  # kind -> the tensors a network takes, as (name, channels, pixels per position)
+    "rgb": (("image", 3, 1),),
+    "dct": (("luma", 64, 8), ("chroma", 128, 16)),
+    "dct_y": (("luma", 64, 8),),
+    "dct_split": (("luma", 64, 8), ("cb", 64, 16), ("cr", 64, 16)),
+}
+
+
+@dataclass(frozen=True)
+class VGGTrunk:
+    """A VGG-16 trunk: `stem` runs up to the 38x38 feature map, `block5` follows the pool after it.
+
+    `stem` holds (layer name, output channels), and 'pool' for a 2x2 max-pool.
+    """
+
+    stem: tuple[tuple[str, int] | str, ...]
+    block5: tuple[str, str, str]
+    luma_norm: str | None = None  # BatchNormalization in front of the luma
+    chroma_norm: str | None = None  # ... and of the chroma, which then joins in front of block 5
+    deconv: bool = False  # chroma enlarged by two transposed convolutions and joined to the luma at the entry
+    source_is_branch: bool = False  # the detector's 38x38 feature map leaves by the side: the pool takes its input
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Bottlenecks `blocks` of one ResNet stage; the first projects its shortcut unless `identity`."""
+
+    number: str
+    blocks: str
+    width: int
+    out: int
+    stride: int = 1
+    kernels: tuple[int, ...] = ()  # of each block's middle convolution; 3 where not given
+    suffix: str = ""
+    identity: bool = False
+
+
+@dataclass(frozen=True)
+class ResNetTrunk:
+    """A ResNet-50 trunk: `early` runs up to the 38x38 feature map, `late` to the 19x19 one."""
+
+    early: tuple[Stage, ...]
+    late: tuple[Stage, ...]
+    luma: tuple[Stage, ...] = ()  # stages between `early` and the joint with the chroma
+    chroma: tuple[Stage, ...] = ()
+    stem: bool = False  # the 7x7 convolution and the pool of the RGB network
+    luma_norm: str | None = None
+    deconv: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One network.  `trunk` and `inputs` say what it is made of, the other fields what a caller may change."""
+
+    name: str
+    task: str  # 'detector' or 'classifier'
+    inputs: str  # a key of INPUT_KINDS
+    trunk: VGGTrunk | ResNetTrunk
+    num_classes: int  # without the background
+    image_size: int  # pixels
+    anchor_scales: tuple[float, ...] = field(default=ANCHOR_SCALES["voc"])
+    width: float = 1.0  # multiplies the channels of trunk and extra layers
+
+    @property
+    def family(self) -> str:
+        return "vgg16" if isinstance(self.trunk, VGGTrunk) else "resnet50"
+
+    @property
+    def is_dct(self) -> bool:
+        return self.inputs != "rgb"
+
+    def input_shapes(self, image_size: int | None = None) -> dict[str, tuple[int, int, int]]:
+        """{input name: (channels, rows, columns)} for a square image of `image_size` px (default: its own)."""
+        size = image_size or self.image_size
+        return {name: (c, -(-size // px), -(-size // px)) for name, c, px in INPUT_KINDS[self.inputs]}
+
+
+_BLOCK5 = ("block5_conv1_dct", "block5_conv2", "block5_conv3")
+_DCT_STEM = (("block1_conv1_dct_256", 256), ("block4_conv1_dct", 512), ("block4_conv2", 512), ("block4_conv3", 512))
+
+_VGG = {
+    "vgg16": ("rgb", VGGTrunk(
+        stem=(
+            ("block1_conv1", 64), ("block1_conv2", 64), "pool",
+            ("block2_conv1", 128), ("block2_conv2", 128), "pool",
+            ("block3_conv1", 256), ("block3_conv2", 256), ("block3_conv3", 256), "pool",
+            ("block4_conv1", 512), ("block4_conv2", 512), ("block4_conv3", 512),
+        ),
+        block5=("block5_conv1", "block5_conv2", "block5_conv3"),
+    )),
+    "vgg16_dct": ("dct", VGGTrunk(_DCT_STEM, _BLOCK5, luma_norm="b_norm_y", chroma_norm="b_norm_cbcr")),
+    "vgg16_dct_y": ("dct_y", VGGTrunk(_DCT_STEM, _BLOCK5, luma_norm="b_norm_y")),
+    "vgg16_dct_deconv": ("dct_split", VGGTrunk(
+        _DCT_STEM[1:], _BLOCK5, luma_norm="b_norm", deconv=True, source_is_branch=True,
+    )),
+}  # fmt: skip
+
+
+def _lcrfa(out: int, joint: int, chroma: int) -> ResNetTrunk:
+    """Late concatenation, receptive field aware: luma stages widen the receptive field as RGB's early layers do."""
+    return ResNetTrunk(
+        early=(
+            Stage("1", "abc", 256, out if out == 384 else 1024, kernels=(1, 2, 3), suffix="_y"),
+            Stage("2", "abcd", 128, out, suffix="_y"),
+        ),
+        luma=(Stage("3", "a", 128, joint, stride=2, suffix="_y"),),
+        chroma=(Stage("1", "a", 128, chroma, kernels=(1,), suffix="_cbcr"),) if chroma else (),
+        late=(Stage("4", "bcdef", 256, 1024, identity=True), Stage("5", "abc", 512, 2048, stride=2)),
+        luma_norm="bn_y",
+    )
+
+
+_RESNET = {
+    "resnet50": ("rgb", ResNetTrunk(
+        stem=True,
+        early=(Stage("2", "abc", 64, 256), Stage("3", "abcd", 128, 512, stride=2)),
+        late=(Stage("4", "abcdef", 256, 1024, stride=2), Stage("5", "abc", 512, 2048, stride=2)),
+    )),
+    "resnet50_lcrfa": ("dct", _lcrfa(out=512, joint=512, chroma=512)),
+    "resnet50_lcrfa_y": ("dct_y", _lcrfa(out=512, joint=1024, chroma=0)),
+    "resnet50_lcrfa_thinner": ("dct", _lcrfa(out=384, joint=768, chroma=256)),
+    "resnet50_lcrfa_thinner_y": ("dct_y", _lcrfa(out=384, joint=1024, chroma=0)),
+    "resnet50_deconv_rfa": ("dct_split", ResNetTrunk(
+        early=(Stage("2", "abc", 256, 1024, kernels=(1, 2, 3)), Stage("3", "abcd", 128, 512)),
+        late=(Stage("4", "abcdef", 256, 1024, stride=2), Stage("5", "abc", 512, 2048, stride=2)),
+        luma_norm="bn_cbcr",
+        deconv=True,
+    )),
+}  # fmt: skip
+
+
+def _table() -> dict[str, ModelConfig]:
+    rows = {}
+    for name, (inputs, trunk) in (_VGG | _RESNET).items():
+        rows[f"ssd300_{name}"] = ModelConfig(
+            f"ssd300_{name}", "detector", inputs, trunk, num_classes=20, image_size=300
+        )
+        rows[name] = ModelConfig(name, "classifier", inputs, trunk, num_classes=1000, image_size=224)
+    return rows
+
+
+MODELS = _table()
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all networks that match a shell pattern such as 'ssd300_*_dct*', sorted."""
+    return sorted(fnmatch.filter(MODELS, pattern))
+
+
+def model_config(name: str) -> ModelConfig:
+    """The row called `name`; ModelError, naming the known ones, where there is none."""
+    if name not in MODELS:
+        raise ModelError(f"unknown model {name!r}: expected one of {', '.join(list_models())}")
+    return MODELS[name]

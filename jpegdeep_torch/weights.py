@@ -1,0 +1,215 @@
+"""Weights in one safetensors file, which says of itself all that is needed to build its detector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError, ModelError
+from .models import create_model
+from .presets import PRESETS
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weights file says of itself."""
+
+    model: str
+    num_classes: int
+    anchor_scales: tuple[float, ...] | None
+    preset: str
+    class_names: tuple[str, ...] | None = None
+    width: float = 1.0
+    source_file: str | None = None
+    source_sha256: str | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors stores it: strings only."""
+        values = {
+            "format_version": FORMAT_VERSION,
+            "model": self.model,
+            "num_classes": str(self.num_classes),
+            "anchor_scales": json.dumps(self.anchor_scales) if self.anchor_scales else None,
+            "preset": self.preset,
+            "class_names": json.dumps(self.class_names, ensure_ascii=False) if self.class_names else None,
+            "width": str(self.width),
+            "source_file": self.source_file,
+            "source_sha256": self.source_sha256,
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: object) -> WeightsInfo:
+        """CheckpointError where something is missing or unreadable."""
+        version = metadata.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: not a weights file of jpegdeep_torch (format_version is {version!r}, expected "
+                f"{FORMAT_VERSION!r}); Keras files go through convert/keras_to_torch.py"
+            )
+        try:
+            scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
+            info = cls(
+                model=metadata["model"],
+                num_classes=int(metadata["num_classes"]),
+                anchor_scales=tuple(float(s) for s in json.loads(scales)) if scales else None,
+                preset=metadata["preset"],
+                class_names=tuple(str(n) for n in json.loads(names)) if names else None,
+                width=float(metadata.get("width", 1.0)),
+                source_file=metadata.get("source_file"),
+                source_sha256=metadata.get("source_sha256"),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
+        if info.preset not in PRESETS:
+            raise CheckpointError(f"{path}: unknown preset {info.preset!r}, expected one of {', '.join(PRESETS)}")
+        if info.class_names is not None and len(info.class_names) != info.num_classes:
+            raise CheckpointError(f"{path}: {len(info.class_names)} class names for {info.num_classes} classes")
+        return info
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: the folder {path.parent} does not exist")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files for their owner only
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe(model: nn.Module, preset: str | None = None, class_names: tuple[str, ...] | None = None) -> WeightsInfo:
+    """The WeightsInfo of a network made by `create_model`."""
+    config = model.config
+    detector = config.task == "detector"
+    return WeightsInfo(
+        model=config.name,
+        num_classes=config.num_classes,
+        anchor_scales=config.anchor_scales if detector else None,
+        preset=preset or ("voc" if detector else "imagenet"),
+        class_names=tuple(class_names) if class_names else None,
+        width=config.width,
+    )
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], info: WeightsInfo) -> None:
+    """Writes contiguous tensors; the file appears only when it is complete."""
+    with written_whole(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=info.to_metadata())
+
+
+def save_weights(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    preset: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> WeightsInfo:
+    """Writes `model`'s weights, with all that `load_model` needs, to one safetensors file.
+
+    `preset` is 'voc' for a detector and 'imagenet' for a classifier where not given.  The file appears only when it
+    is complete.
+    """
+    info = describe(model, preset, class_names)
+    # BatchNorm's step counter says nothing about the function, and a converted file has none.
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if _is_weight(k)}
+    save_tensors(state, path, info)
+    return info
+
+
+def _is_weight(key: str) -> bool:
+    return not key.endswith("num_batches_tracked")
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[safe_open]:
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}, expected a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        hint = "; Keras files go through convert/keras_to_torch.py" if str(path).endswith((".h5", ".hdf5")) else ""
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error}){hint}") from None
+
+
+def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
+    """What the file says of itself, without reading its weights."""
+    with _opened(path) as file:
+        return WeightsInfo.from_metadata(file.metadata() or {}, path)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> WeightsInfo:
+    """Copies the file's weights into `model`; CheckpointError lists every key and shape that does not fit."""
+    with _opened(path) as file:
+        info = WeightsInfo.from_metadata(file.metadata() or {}, path)
+        state = {key: value for key, value in model.state_dict().items() if _is_weight(key)}
+        held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        wrong = [f"missing: {key}" for key in sorted(set(state) - set(held))]
+        wrong += [f"unexpected: {key}" for key in sorted(set(held) - set(state))]
+        wrong += [
+            f"{key}: shape {held[key]}, expected {tuple(state[key].shape)}"
+            for key in sorted(set(state) & set(held))
+            if held[key] != tuple(state[key].shape)
+        ]
+        if wrong:
+            name = getattr(getattr(model, "config", None), "name", type(model).__name__)
+            raise CheckpointError(f"{path}: does not fit {name} ({len(wrong)} differences): " + "; ".join(wrong))
+        loaded = {key: file.get_tensor(key) for key in state}
+        # assign: a network on the meta device has no memory to copy into
+        model.load_state_dict(loaded, strict=False, assign=any(v.is_meta for v in state.values()))
+    return info
+
+
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
+    """Network and weights from one file made by `save_weights` or the converter; in eval mode, channels last.
+
+    `model.info` holds the file's WeightsInfo.  Raises CheckpointError.
+    """
+    info = read_info(path)
+    try:
+        with torch.device("meta"):
+            model = create_model(info.model, info.num_classes, info.anchor_scales, width=info.width)
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    load_weights(model, path)
+    for name, buffer in model.named_buffers():
+        if buffer.is_meta:  # BatchNorm's step counters
+            model.get_submodule(name.rpartition(".")[0])._buffers[name.rpartition(".")[2]] = torch.zeros_like(
+                buffer, device="cpu"
+            )
+    model.info = info
+    return model.to(device=device, memory_format=torch.channels_last)

@@ -1,0 +1,98 @@
+"""A small detector and a small annotated data set, made on the spot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from jpegdeep_torch.benchmark.seeded import seeded_detector
+from jpegdeep_torch.data import JpegDataset, prepare_inputs
+from jpegdeep_torch.models import create_model
+from jpegdeep_torch.presets import get_preset
+from jpegdeep_torch.weights import save_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("disc", "square", "bar")
+WIDTH, HEIGHT = 200, 150
+
+
+def draw_scene(seed: int) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int, int]]]]:
+    """A picture of a few shapes on a noisy ground, and their (class, box)."""
+    rng = np.random.default_rng(seed)
+    ground = rng.normal(110, 8, (HEIGHT, WIDTH, 3)) + np.linspace(-30, 30, WIDTH)[None, :, None]
+    picture = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+    pen, objects = ImageDraw.Draw(picture), []
+    for _ in range(rng.integers(1, 5)):
+        name = str(rng.choice(NAMES))
+        width, height = rng.integers(20, 70, 2).tolist()
+        x, y = int(rng.integers(1, WIDTH - width)), int(rng.integers(1, HEIGHT - height))
+        box = (x, y, x + width, y + height)
+        shape = pen.ellipse if name == "disc" else pen.rectangle
+        shape(box, fill=tuple(rng.integers(0, 255, 3).tolist()))
+        objects.append((name, box))
+    return picture, objects
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    """A VOC-style folder of 21 pictures, the set 'test' in an order of its own."""
+    root = tmp_path_factory.mktemp("shapes")
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    names = [f"shape_{k:02d}" for k in range(21)]
+    for seed, name in enumerate(names):
+        picture, objects = draw_scene(seed)
+        picture.save(root / "JPEGImages" / f"{name}.jpg", "JPEG", quality=88)
+        items = "".join(
+            f"<object><name>{kind}</name><difficult>{int(k == 3)}</difficult><bndbox>"
+            + "".join(f"<{c}>{v}</{c}>" for c, v in zip(("xmin", "ymin", "xmax", "ymax"), box))
+            + "</bndbox></object>"
+            for k, (kind, box) in enumerate(objects)
+        )
+        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{items}</annotation>")
+    (root / "ImageSets" / "Main" / "test.txt").write_text("\n".join(reversed(names)) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def weights(dataset, tmp_path_factory):
+    """weights(MODEL, seed=0) -> a file of a narrow detector whose scores are spread as a trained one's."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(name: str = "ssd300_vgg16_dct", seed: int = 0) -> Path:
+        if (name, seed) not in made:
+            files, preset = sorted((dataset / "JPEGImages").iterdir())[:4], get_preset("voc")
+            config = create_model(name, len(NAMES), width=0.125).config
+            inputs = JpegDataset(files, config, preset).__getitems__(range(4)).inputs
+            model = seeded_detector(
+                name, prepare_inputs(inputs, config, preset), seed, num_classes=len(NAMES), width=0.125
+            )
+            path = tmp_path_factory.mktemp("weights") / f"{name}_{seed}.safetensors"
+            save_weights(model, path, class_names=NAMES)
+            made[name, seed] = path
+        return made[name, seed]
+
+    return make
+
+
+def start(command: str, *arguments: object, **options) -> subprocess.Popen:
+    """`python -m eval.COMMAND ...`, one thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"eval.{command}", *map(str, arguments)],
+        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def run(command: str, *arguments: object, input: str | None = None) -> subprocess.CompletedProcess:
+    """... to its end."""
+    process = start(command, *arguments, stdin=subprocess.PIPE)
+    out, err = process.communicate(input, timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
