@@ -38,14 +38,19 @@ def max_pool_2x2(x: Tensor, round_up: bool) -> Tensor:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution of stride 1 with Keras's padding='same': even kernels get the extra zero right and below."""
+    """A convolution of stride 1 with Keras's padding='same': even kernels get the extra zero right and below.
+
+    They are padded on all sides and lose the first row and column of the result: a pad of its own in front of the
+    convolution makes Torch-TensorRT 2.14 bound the batch to 15.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dilation: int = 1):
-        super().__init__(in_channels, out_channels, kernel, padding=(kernel - 1) // 2 * dilation, dilation=dilation)
-        self.extra = (kernel - 1) % 2
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2 * dilation, dilation=dilation)
+        self.even = kernel % 2 == 0
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
+        y = super().forward(x)
+        return y[:, :, 1:, 1:] if self.even else y
 
 
 class ChromaDeconv(nn.Module):
@@ -70,3 +75,9 @@ def scaled(channels: int, width: float) -> int:
 def mean_over_positions(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C)."""
     return x.mean(dim=(2, 3))
+
+
+def given(*inputs: Tensor | None) -> list[Tensor]:
+    """A network's inputs without the trailing None.  Networks name their inputs rather than take `*inputs`, so that
+    torch.export accepts one entry of `dynamic_shapes` an input."""
+    return [x for x in inputs if x is not None]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import L2Normalization, SameConv2d, scaled
+from .layers import L2Normalization, SameConv2d, given, scaled
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
@@ -45,9 +45,11 @@ class SSD300(nn.Module):
         self.class_heads = nn.ModuleList(SameConv2d(c, n * outputs, 3) for c, n in zip(maps, BOXES_PER_CELL))
         self.box_heads = nn.ModuleList(SameConv2d(c, n * 4, 3) for c, n in zip(maps, BOXES_PER_CELL))
 
-    def feature_maps(self, *inputs: Tensor) -> list[Tensor]:
+    def feature_maps(
+        self, image_or_luma: Tensor, chroma: Tensor | None = None, cr: Tensor | None = None
+    ) -> list[Tensor]:
         """The six feature maps that the heads read: at 300 px of 38, 19, 10, 5, 3 and 1 positions a side."""
-        source, x = self.trunk(*inputs)
+        source, x = self.trunk(*given(image_or_luma, chroma, cr))
         maps = [self.source_norm(source), x]
         for i, conv in enumerate(self.extras.values()):
             x = F.relu(conv(x))
@@ -55,8 +57,10 @@ class SSD300(nn.Module):
                 maps.append(x)
         return maps
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.feature_maps(*inputs)
+    def forward(
+        self, image_or_luma: Tensor, chroma: Tensor | None = None, cr: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        maps = self.feature_maps(image_or_luma, chroma, cr)
         logits = [_rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
         offsets = [_rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
         return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
