@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from jpegdeep_torch.backends import PRECISIONS, list_backends
+from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
 from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
+from jpegdeep_torch.benchmark.plot import plot
 from jpegdeep_torch.benchmark.report import table
 from jpegdeep_torch.benchmark.stats import machine, versions
 from jpegdeep_torch.benchmark.subject import make_subject
@@ -22,7 +23,7 @@ from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, me
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import JpegDeepError, ModelError
-from jpegdeep_torch.jpeg.pixels import DECODERS
+from jpegdeep_torch.jpeg.pixels import DECODERS, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.weights import written_whole
 
@@ -51,15 +52,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
     )
-    p.add_argument("--decoder", choices=tuple(DECODERS), default="torchvision", help="of the pixel paths")
+    p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")
+    p.add_argument("--plot", metavar="FILE", help="draw the figures there (.png, .svg or .pdf)")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(args.device)
     batch_sizes, workers, weights = _checked(args, device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -83,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(sources)} built-in photographs of {WIDTH_PX}x{HEIGHT_PX}, 4:2:0, quality {QUALITY}"
     )  # fmt: skip
     print(table(results, subjects, pictures))
+    if args.plot:
+        box = machine()
+        plot(
+            results,
+            subjects,
+            args.plot,
+            f"{box['gpu'] if subjects[0].device.type == 'cuda' else box['cpu']}, {pictures}",
+        )
     if args.json:
         _write_json(args, results, subjects)
 
@@ -91,6 +101,7 @@ def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], in
     for name in args.models:
         if model_config(name).task != "detector":
             raise ModelError(f"--models {name}: a classifier, expected a detector")
+    get_backend(args.backend).require(device)
     batch_sizes = tuple(args.batch_sizes or BATCH_SIZES[torch.device(device).type])
     for size in batch_sizes:
         if size < 1:

@@ -20,19 +20,18 @@ class Preset:
     `dct` says how coefficients come to the network's size: 'reencode' decodes, resizes and compresses again at JPEG
     quality `quality`, as the reference does; 'dct' resizes the file's own coefficients, and nothing is decoded.  With
     'dct', `requantize` rounds them to the quantisation steps of Pillow's tables of that quality (None: no rounding),
-    and `antialias` chooses the resampler.
+    and `antialias` chooses the resampler.  `shorter_side`: the image is resized to this shorter side and its middle cut
+    out; None: it is stretched to the network's size.
     """
 
     name: str
     channels: str = "bgr"
     mean: tuple[float, float, float] = _CAFFE_MEAN
-    dct: str = "reencode"
+    dct: str = "dct"
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
-    shorter_side: int | None = (
-        None  # resized to this, then the middle is cut out; None: stretched to the network's size
-    )
+    shorter_side: int | None = None
 
 
 PRESETS = {
@@ -40,7 +39,13 @@ PRESETS = {
     for preset in (
         Preset("voc"),
         Preset("coco", channels="rgb", mean=(0.0, 0.0, 0.0)),  # the reference's COCO generator feeds pixels untouched
-        Preset("imagenet", quality=95, shorter_side=256),  # OpenCV's default quality
+        Preset(
+            "imagenet",
+            dct="reencode",  # 'dct' has to round the cut to whole pixels of the file
+            quality=95,  # OpenCV's default
+            requantize=95,
+            shorter_side=256,
+        ),
         Preset("ssd_keras", mean=(104.0, 117.0, 123.0)),
     )
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 
 from ..errors import ModelError
-from .base import PRECISIONS, Backend, BackendInfo, Runner
+from .base import PRECISIONS, Backend, BackendInfo, Runner, chosen_device
 from .compare import TOLERANCES, Comparison, Tolerance, compare
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Comparison",
     "Runner",
     "Tolerance",
+    "chosen_device",
     "compare",
     "get_backend",
     "list_backends",
@@ -26,6 +27,10 @@ __all__ = [
 
 _BACKENDS = {  # name -> (module, class)
     "torch": ("eager", "EagerBackend"),
+    "compile": ("compiled", "CompileBackend"),
+    "onnxruntime": ("ort", "OnnxRuntimeBackend"),
+    "openvino": ("ov", "OpenVinoBackend"),
+    "trt": ("trt", "TensorRTBackend"),
 }
 
 

@@ -52,6 +52,7 @@ class Runner:
         precision: str,
         batch_sizes: tuple[int, ...],
         buckets: tuple[int, ...] | None = None,
+        memory_format: torch.memory_format = torch.channels_last,
     ):
         self.info = info
         self.device = device
@@ -60,16 +61,15 @@ class Runner:
         self.batch_sizes = batch_sizes
         self.build_seconds = 0.0
         self._function = function
+        self._memory_format = memory_format
         self._buckets = tuple(sorted(buckets)) if buckets else None
 
     def prepare(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The inputs on the runner's device, in its dtype, channels last; no copy of what already is."""
+        """The inputs on the runner's device, in its dtype and memory format; no copy of what already is."""
         moved = (x.to(self.device, non_blocking=True) for x in inputs)  # integers travel: half the bytes of float32
-        return tuple(
-            x.to(self.dtype, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format) for x in moved
-        )
+        return tuple(x.to(self.dtype).contiguous(memory_format=self._memory_format) for x in moved)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         ready = self.prepare(inputs)
         outputs = self._function(*ready) if self._buckets is None else self._in_buckets(ready)
@@ -92,8 +92,9 @@ def _padded(x: Tensor, count: int) -> Tensor:
     """(n, ...) -> (count, ...): zeros behind, in the same memory format."""
     if x.shape[0] == count:
         return x
-    memory_format = torch.channels_last if x.ndim == 4 else torch.contiguous_format
-    wide = torch.zeros((count, *x.shape[1:]), dtype=x.dtype, device=x.device).to(memory_format=memory_format)
+    wide = x.new_zeros((count, *x.shape[1:]))
+    if x.ndim == 4 and not x.is_contiguous():
+        wide = wide.contiguous(memory_format=torch.channels_last)
     wide[: x.shape[0]] = x
     return wide
 
@@ -169,6 +170,16 @@ class Backend(abc.ABC):
         if not sizes or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in sizes):
             raise ModelError(f"batch sizes are {tuple(batch_sizes)}, expected whole numbers of at least 1")
         return sizes
+
+
+def chosen_device(name: str | None) -> str:
+    """`name`, checked to be one that PyTorch knows; for None, 'cuda' where there is a GPU, else 'cpu'.  ModelError."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise ModelError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
 
 
 def require_device(name: str, device: torch.device | str) -> None:

@@ -59,7 +59,7 @@ class Comparison:
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compare(runner: Runner, model: nn.Module, inputs: Sequence[Tensor]) -> Comparison:
     """The outputs of `runner` against those of `model`, float32, in plain PyTorch on `model`'s device.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device, require_device
 
@@ -24,4 +24,9 @@ class EagerBackend(Backend):
 
     def _build(self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...]) -> Runner:
         ready = on_device(model, device, PRECISIONS[precision])
-        return Runner(lambda *inputs: as_tuple(ready(*inputs)), self.info, device, precision, batch_sizes)
+
+        @torch.inference_mode()
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return as_tuple(ready(*inputs))
+
+        return Runner(run, self.info, device, precision, batch_sizes)

@@ -15,6 +15,7 @@ from ..data.dataset import JpegDataset, JpegLoader, prepare_inputs
 from ..data.reading import Source
 from ..detection import detect, ssd300_anchors
 from ..errors import CheckpointError, JpegDeepError, ModelError
+from ..jpeg.pixels import DEFAULT_DECODER
 from ..models import ModelConfig, model_config
 from ..presets import Preset, get_preset
 from ..weights import load_model
@@ -32,7 +33,7 @@ class Subject:
     preset: Preset
     sources: list[Source]
     seeded: bool
-    decoder: str = "torchvision"
+    decoder: str = DEFAULT_DECODER
     _anchors: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -90,7 +91,7 @@ def make_subject(
     precision: str = "float32",
     batch_sizes: Sequence[int] = (1, 8),
     dct: str | None = None,
-    decoder: str = "torchvision",
+    decoder: str = DEFAULT_DECODER,
     seed: int = 0,
 ) -> Subject:
     """Builds the detector `name`, from a weights file or seeded, on a backend.  JpegDeepError."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..errors import DatasetError, JpegError, ModelError
-from ..jpeg.pixels import DECODERS
+from ..jpeg.pixels import DECODERS, DEFAULT_DECODER
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
 from .reading import Clock, InputReader, Source, source_name
@@ -62,7 +62,7 @@ class JpegDataset(Dataset):
         config: ModelConfig,
         preset: Preset,
         *,
-        decoder: str = "torchvision",
+        decoder: str = DEFAULT_DECODER,
         names: Sequence[str] | None = None,
     ):
         """`decoder` makes the pixels: a key of `jpeg.pixels.DECODERS`.  `names` replace the sources' own."""
@@ -184,7 +184,7 @@ def make_loader(
     batch_size: int = 8,
     workers: int = 0,
     on_error: str = "raise",
-    decoder: str = "torchvision",
+    decoder: str = DEFAULT_DECODER,
     pin_memory: bool = False,
 ) -> JpegLoader:
     """Batches of JPEG files or bytes for one network, read in `workers` processes (0: in this one)."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import JpegError, ModelError
+from ..errors import JpegError
+from ..jpeg import Resize, read_dct
 from ..jpeg.header import read_header
-from ..jpeg.pixels import decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb, shorter_side_and_crop, stretch
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..models import ModelConfig
 from ..presets import Preset
@@ -56,7 +57,7 @@ class InputReader:
 
     config: ModelConfig
     preset: Preset
-    decoder: str = "torchvision"
+    decoder: str = DEFAULT_DECODER
 
     def buffers(self, count: int) -> tuple[np.ndarray, ...]:
         """Room for a batch of `count`: what `read` writes into."""
@@ -98,7 +99,23 @@ class InputReader:
     def _resized_coefficients(
         self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock
     ) -> tuple[int, int]:
-        raise ModelError("the preset 'dct' is not there yet: use 'reencode'")
+        """The file's own coefficients, resized where they are; nothing is decoded."""
+        with clock.stage("decode"):
+            resize = self._resize(data, name)
+            target = (out[0], out[1] if len(out) > 1 else None)
+            try:
+                read = read_dct(data, resize=resize, requantize=self.preset.requantize, out=target, chroma=len(out) > 1)
+            except JpegError as error:
+                raise JpegError(name, error.reason) from None
+        return read.image_size
+
+    def _resize(self, data: bytes, name: str) -> Resize:
+        size, crop = self.config.image_size, None
+        if self.preset.shorter_side is not None:  # the middle square that would be cut out after resizing
+            header = read_header(data, name)
+            side = max(1, round(min(header.height, header.width) * size / self.preset.shorter_side))
+            crop = (header.height - side) // 2, (header.width - side) // 2, side, side
+        return Resize((size, size), self.preset.antialias, crop)
 
 
 def source_name(source: Source, index: int) -> str:

@@ -34,11 +34,10 @@ def _torchvision(data: bytes, size: int) -> np.ndarray:
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
-DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {
-    "pillow": _pillow,
-    "pillow-draft": _pillow_draft,
-    "torchvision": _torchvision,
-}
+DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {"pillow": _pillow, "pillow-draft": _pillow_draft}
+if hasattr(torchvision.io, "decode_jpeg"):  # deprecated since torchvision 0.29: it will go one day
+    DECODERS["torchvision"] = _torchvision
+DEFAULT_DECODER = "torchvision" if "torchvision" in DECODERS else "pillow"  # the faster; the same pixels
 
 
 def decode_rgb(data: bytes, name: object = "<bytes>", *, decoder: str = "pillow", size: int = 0) -> np.ndarray:

@@ -45,7 +45,11 @@ class SameConv2d(nn.Conv2d):
         self.extra = (kernel - 1) % 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, self.extra, 0, self.extra)) if self.extra else x)
+        if self.extra:
+            # The zero channels (0, 0) change nothing, but keep Torch-TensorRT from fusing pad and convolution: its
+            # re-tracing after that pass pins float32 networks on the CPU, as its dry run has them, to batches below 16.
+            x = F.pad(x, (0, self.extra, 0, self.extra, 0, 0))
+        return super().forward(x)
 
 
 class ChromaDeconv(nn.Module):
@@ -60,6 +64,15 @@ class ChromaDeconv(nn.Module):
 
     def forward(self, luma: Tensor, cb: Tensor, cr: Tensor) -> Tensor:
         return torch.cat((luma, self.deconv_cb(cb), self.deconv_cr(cr)), dim=1)
+
+
+def given(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+    """The inputs that are there.
+
+    Networks name their inputs instead of taking `*inputs`, so that torch.export counts them one by one: a flat tuple of
+    dynamic shapes then fits, which Torch-TensorRT's tools assume.
+    """
+    return tuple(x for x in inputs if x is not None)
 
 
 def scaled(channels: int, width: float) -> int:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig, Stage
-from .layers import RESNET_BN_EPSILON, ChromaDeconv, SameConv2d, mean_over_positions, scaled
+from .layers import RESNET_BN_EPSILON, ChromaDeconv, SameConv2d, given, mean_over_positions, scaled
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -108,5 +108,5 @@ class ResNetClassifier(nn.Module):
         self.trunk = ResNetTrunk(config)
         self.fc1000 = nn.Linear(self.trunk.out_channels[1], config.num_classes)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.fc1000(mean_over_positions(self.trunk(*inputs)[1]))
+    def forward(self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None) -> Tensor:
+        return self.fc1000(mean_over_positions(self.trunk(*given(image_or_luma, chroma_or_cb, cr))[1]))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import L2Normalization, SameConv2d, scaled
+from .layers import L2Normalization, SameConv2d, given, scaled
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
@@ -55,8 +55,10 @@ class SSD300(nn.Module):
                 maps.append(x)
         return maps
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.feature_maps(*inputs)
+    def forward(
+        self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        maps = self.feature_maps(*given(image_or_luma, chroma_or_cb, cr))
         logits = [rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
         offsets = [rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
         return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)

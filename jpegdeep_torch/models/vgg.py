@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import KERAS_BN_EPSILON, ChromaDeconv, SameConv2d, max_pool_2x2, mean_over_positions, scaled
+from .layers import KERAS_BN_EPSILON, ChromaDeconv, SameConv2d, given, max_pool_2x2, mean_over_positions, scaled
 
 
 class VGGTrunk(nn.Module):
@@ -87,8 +87,8 @@ class VGGClassifier(nn.Module):
         self.predictions = nn.Conv2d(width, config.num_classes, 1)
         self.dropout = nn.Dropout(0.5)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        _, x = self.trunk(*inputs)
+    def forward(self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None) -> Tensor:
+        _, x = self.trunk(*given(image_or_luma, chroma_or_cb, cr))
         x = self.dropout(F.relu(self.fc1(x)))
         x = self.dropout(F.relu(self.fc2(x)))
         return mean_over_positions(self.predictions(x))

@@ -40,7 +40,8 @@ def test_every_bccd_file_is_what_jpeg2dct_reads():
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "options", [{}, {"quality": 98}, {"quality": 20, "optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}]
+    "options",
+    [{}, {"quality": 98}, {"quality": 20, "optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}],
 )
 def test_420_and_gray_are_what_jpeg2dct_reads(mode, size, options):
     assert_same_as_jpeg2dct(pillow_jpeg(*size, mode=mode, **options))

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "scan.h"
+
 namespace jpegdeep {
 namespace {
 
@@ -84,14 +86,12 @@ void Decoder::check_header(const Limits& limits) const {
   }
 }
 
-const uint16_t* Decoder::quantisation(int c) const {
-  const JQUANT_TBL* table = info_.comp_info[c].quant_table;
-  return table == nullptr ? nullptr : table->quantval;
-}
+const uint16_t* Decoder::quantisation(int c) const { return quantisation_table(info_, c); }
 
-void Decoder::decode(RowSink& sink) {
+void Decoder::decode(RowSink& sink, bool fast) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
+  if (fast && decode_baseline_scan(info_, sink)) return;
   sink_ = &sink;
   streaming_ = !jpeg_has_multiple_scans(&info_);
   info_.mem->request_virt_barray = request_array;
@@ -105,8 +105,8 @@ bool Decoder::read_blocks() {
   jpeg_read_coefficients(&info_);
   for (int c = 0; c < components(); ++c) {
     BlockArray& array = arrays_[c];
-    if (quantisation(c) == nullptr || !array.touched) {
-      if (!errors_.tolerate_warnings || quantisation(c) == nullptr) fail("a component has no scan: the file is cut short");
+    if (info_.comp_info[c].quant_table == nullptr || !array.touched) {
+      fail("a component has no scan: the file is cut short");
     }
     if (streaming_) {
       give_rows(c, array.pending, array.pending + array.rows_per_access);

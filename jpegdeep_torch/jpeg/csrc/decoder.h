@@ -54,10 +54,11 @@ class Decoder {
   int vertical_sampling(int c) const { return info_.comp_info[c].v_samp_factor; }
   int block_rows(int c) const { return static_cast<int>(info_.comp_info[c].height_in_blocks); }
   int block_columns(int c) const { return static_cast<int>(info_.comp_info[c].width_in_blocks); }
-  const uint16_t* quantisation(int c) const;  // null before the component's first scan
+  const uint16_t* quantisation(int c) const;
 
-  // Entropy-decodes everything; can be called once.
-  void decode(RowSink& sink);
+  // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
+  // leaves everything to libjpeg.
+  void decode(RowSink& sink, bool fast);
 
  private:
   struct Errors {

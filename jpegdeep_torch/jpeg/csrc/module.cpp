@@ -73,7 +73,7 @@ struct Target {
 // A file whose header has been read: its properties, then its coefficients, once.
 class File {
  public:
-  File(py::bytes data, double max_pixels, bool tolerate_warnings) : data_(std::move(data)) {
+  File(py::bytes data, double max_pixels, bool tolerate_warnings, bool fast) : data_(std::move(data)), fast_(fast) {
     char* bytes;
     Py_ssize_t size;
     if (PyBytes_AsStringAndSize(data_.ptr(), &bytes, &size) != 0) throw py::error_already_set();
@@ -105,7 +105,7 @@ class File {
     PlaneSink sink(std::move(targets));
     {
       const py::gil_scoped_release unlocked;
-      decoder_->decode(sink);
+      decoder_->decode(sink, fast_);
     }
     py::array_t<uint16_t> tables({count, kBlock});
     for (int c = 0; c < count; ++c) std::copy_n(decoder_->quantisation(c), kBlock, tables.mutable_data(c, 0));
@@ -131,7 +131,7 @@ class File {
     }
     {
       const py::gil_scoped_release unlocked;
-      decoder_->decode(sink);
+      decoder_->decode(sink, fast_);
       for (ComponentResizer& component : sink.components) component.finish();
     }
     if (!timed) return py::none();
@@ -146,6 +146,7 @@ class File {
  private:
   py::bytes data_;  // the decoder reads from it
   std::unique_ptr<Decoder> decoder_;
+  bool fast_;  // false: libjpeg's entropy decoder alone
 };
 
 void resize_plane(const Plane& plane, const Target& target, bool baseline) {
@@ -178,7 +179,8 @@ PYBIND11_MODULE(_native, m) {
       .def(py::init<const Plans&, py::array, const py::object&, float, float>(), py::arg("plans"), py::arg("array"),
            py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f);
   py::class_<File>(m, "File")
-      .def(py::init<py::bytes, double, bool>(), py::arg("data"), py::arg("max_pixels"), py::arg("tolerate_warnings"))
+      .def(py::init<py::bytes, double, bool, bool>(), py::arg("data"), py::arg("max_pixels"), py::arg("tolerate_warnings"),
+           py::arg("fast") = true)
       .def_property_readonly("image_size", &File::image_size)
       .def_property_readonly("sampling", &File::sampling)
       .def("read", &File::read)

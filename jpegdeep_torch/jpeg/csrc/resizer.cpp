@@ -98,6 +98,7 @@ void ComponentResizer::add(int row, const int16_t* blocks, const uint16_t* quant
     for (int i = 0; i < 64; ++i) steps_[i] = quantisation[i];
     quantisation_ = quantisation;
   }
+  if (row == 0) next_ = 0;  // from the top again, where a decoder gave up and another took over
   const double start = timed ? now_s() : 0;
   const int slot = row % rows_.window();
   if (rows_.output_count(row) > 0) {

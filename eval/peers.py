@@ -1,0 +1,93 @@
+"""Other people's detectors, run as their users run them, to compare speeds with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from jpegdeep_torch.benchmark.seeded import background_shift
+from jpegdeep_torch.errors import JpegError, ModelError
+
+PEERS = ("torchvision",)
+_OUTPUTS = 21  # VOC's classes and the background
+
+
+class TorchvisionPeer:
+    """torchvision's `ssd300_vgg16` with its own transform and NMS, eager, fed by `torchvision.io.decode_jpeg`.
+
+    Its weights are seeded, since none need be downloaded to time it; its heads are fitted to `sample` as those of our
+    own seeded detectors are (`jpegdeep_torch.benchmark.seeded`), so that NMS gets about 400 scores an image.
+    """
+
+    name = "torchvision ssd300_vgg16"
+
+    def __init__(
+        self,
+        sample: Sequence[bytes],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ):
+        """`sample`: a few JPEGs to fit the heads to.  Raises JpegError for one that torchvision cannot decode."""
+        if not sample:
+            raise ModelError("the torchvision peer needs at least one JPEG to fit its heads to")
+        self.device = torch.device(device)
+        self.dtype = dtype
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = torchvision.models.detection.ssd300_vgg16(
+                weights=None, weights_backbone=None, num_classes=_OUTPUTS
+            ).eval()
+        with torch.inference_mode():
+            _fit_heads(model, [image.float() / 255 for image in self._decoded(sample, torch.device("cpu"))])
+        self.model = model.to(self.device, dtype)
+
+    @torch.inference_mode()
+    def __call__(self, jpegs: Sequence[bytes]) -> list[dict[str, Tensor]]:
+        """JPEGs -> torchvision's detections: 'boxes' in pixels of the original, 'scores', 'labels'."""
+        return self.detect(self._decoded(jpegs, self.device))
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Decoded images, (3, H, W) uint8 on `device` -> detections."""
+        return self.model([image.to(self.dtype) / 255 for image in images])
+
+    @torch.inference_mode()
+    def network(self, images: Tensor) -> dict[str, Tensor]:
+        """Transformed images, (N, 3, 300, 300) -> raw outputs: the network alone."""
+        return self.model.head(list(self.model.backbone(images).values()))
+
+    def _decoded(self, jpegs: Sequence[bytes], device: torch.device) -> list[Tensor]:
+        images = []
+        for i, data in enumerate(jpegs):
+            try:
+                image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+            except (RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise JpegError(f"JPEG {i}", f"torchvision cannot decode it ({reason})") from None
+            images.append(image.to(device, non_blocking=True))
+        return images
+
+
+def _fit_heads(model: nn.Module, images: list[Tensor]) -> None:
+    """Scales each head to outputs of unit variance, and moves the background's biases."""
+    transformed, _ = model.transform(images)
+    maps = list(model.backbone(transformed.tensors).values())
+    classifier, regressor = model.head.classification_head, model.head.regression_head
+    for head in (classifier, regressor):
+        for convolution, features in zip(head.module_list, maps):
+            convolution.weight.div_(convolution(features).std().clamp(min=1e-6))
+    shift = background_shift(classifier(maps))
+    for convolution in classifier.module_list:
+        convolution.bias.view(-1, _OUTPUTS)[:, 0] += shift
+
+
+def make_peer(name: str, sample: Sequence[bytes], device: torch.device | str = "cpu", seed: int = 0) -> TorchvisionPeer:
+    """The peer called `name`; ModelError, naming the known ones, where there is none."""
+    if name not in PEERS:
+        raise ModelError(f"unknown peer {name!r}: expected one of {', '.join(PEERS)}")
+    return TorchvisionPeer(sample, device, seed=seed)

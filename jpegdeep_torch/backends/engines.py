@@ -1,0 +1,366 @@
+"""Engine files: made once, loaded without the network's Python code, and telling what they are.
+
+    ONNX      FILE.onnx, with a description in its metadata
+    OpenVINO  FILE.xml and FILE.bin, with a description in the runtime information of FILE.xml
+    TensorRT  FILE.ep (an ExportedProgram around the engine), with a description in FILE.ep.json
+
+The description is one JSON object (`Description`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..detection import NMSConfig
+from ..errors import BackendUnavailable, CheckpointError, ModelError
+from ..weights import WeightsInfo, describe, sha256_of, written_whole
+from . import trt
+from .base import Runner, on_device
+from .export import batch_shapes, example_inputs
+from .onnx_export import check_calibration, quantize_onnx, quietly, require_onnx, to_onnx
+from .ort import OnnxRuntimeBackend, open_session, require_onnxruntime, session_function
+from .ov import OpenVinoBackend, compile_openvino, compiled_function, require_openvino, to_openvino
+
+FORMAT_VERSION = 1
+KEY = "jpegdeep_torch"
+ENGINE_BACKENDS = {"onnx": ".onnx", "openvino": ".xml", "trt": ".ep"}  # name on the command line -> suffix
+PRECISIONS = {
+    "onnx": ("float32", "int8"),
+    "openvino": ("float32", "int8"),
+    "trt": ("float32", "float16", "bfloat16", "int8"),
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an engine file says of itself."""
+
+    backend: str
+    precision: str
+    batch_sizes: tuple[int, ...]
+    model: str
+    num_classes: int
+    anchor_scales: tuple[float, ...] | None
+    preset: str
+    inputs: dict[str, tuple[int, int, int]]
+    class_names: tuple[str, ...] | None = None
+    nms: dict[str, float] | None = None  # of a file that ends in boxes
+    weights_file: str | None = None
+    weights_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    gpu: str | None = None
+    data_sha256: str | None = None  # of a second file that belongs to this one
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, path: object) -> Description:
+        """CheckpointError where it is of another format or incomplete."""
+        try:
+            values = json.loads(text)
+            found = values["format_version"]
+            if found != FORMAT_VERSION:
+                raise CheckpointError(
+                    f"{path}: is of engine format {found}, this jpegdeep_torch reads {FORMAT_VERSION}: build it again"
+                )
+            for name in ("batch_sizes", "anchor_scales", "class_names"):
+                values[name] = tuple(values[name]) if values[name] is not None else None
+            values["inputs"] = {name: tuple(shape) for name, shape in values["inputs"].items()}
+            return cls(**values)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: its description cannot be read ({type(error).__name__}: {error})") from None
+
+    @property
+    def is_detector(self) -> bool:
+        return self.anchor_scales is not None
+
+
+def describe_engine(
+    model: nn.Module, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None
+) -> Description:
+    """The description of `model`'s engine; `weights` is the file that `model` was loaded from."""
+    info: WeightsInfo = getattr(model, "info", None) or describe(model)
+    return Description(
+        backend=backend,
+        precision=precision,
+        batch_sizes=tuple(sorted(set(batch_sizes))),
+        model=info.model,
+        num_classes=info.num_classes,
+        anchor_scales=info.anchor_scales,
+        preset=info.preset,
+        inputs=dict(model.config.input_shapes()),
+        class_names=info.class_names,
+        weights_file=Path(weights).name if weights else None,
+        weights_sha256=sha256_of(weights) if weights else None,
+        versions={"torch": torch.__version__},
+    )
+
+
+def save_engine(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    backend: str,
+    *,
+    precision: str = "float32",
+    batch_sizes: Sequence[int] = (1, 8),
+    nms: NMSConfig | None = None,
+    calibration: Iterable[Sequence[Tensor]] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Description:
+    """Builds `model` for `backend` ('onnx', 'openvino' or 'trt') and writes it to `path`.
+
+    `nms` puts decoding and NMS into an ONNX file; `calibration`, batches of inputs, is for int8; `settings` go to
+    Torch-TensorRT.  Raises ModelError, BackendUnavailable, CheckpointError (the file cannot be written).
+    """
+    path = Path(path)
+    if backend not in ENGINE_BACKENDS:
+        raise ModelError(f"unknown engine {backend!r}: expected one of {', '.join(ENGINE_BACKENDS)}")
+    if precision not in PRECISIONS[backend]:
+        raise ModelError(f"{backend} engines have {', '.join(PRECISIONS[backend])}, not {precision}")
+    if backend == "openvino" and path.suffix != ".xml":
+        raise ModelError(f"{path}: OpenVINO's files end in .xml (the weights go to a .bin beside it)")
+    if nms is not None and backend != "onnx":
+        raise ModelError(f"only an ONNX file can hold the NMS, not one of {backend}")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: the folder {path.parent} does not exist")
+    if precision == "int8":
+        check_calibration(backend, calibration)
+    description = describe_engine(model, backend, precision, batch_sizes, weights)
+    if nms is not None:
+        description = dataclasses.replace(description, nms=dataclasses.asdict(nms))
+    writer = {"onnx": _save_onnx, "openvino": _save_openvino, "trt": _save_trt}[backend]
+    return writer(model, path, description, nms=nms, calibration=calibration, settings=settings)
+
+
+def load_engine(
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    threads: int | None = None,
+) -> Runner:
+    """The Runner of an engine file (`runner.description` says what it is); the network's code is not needed.
+
+    With `weights`, the file must have been built from that weights file.  `batch_sizes` only choose between latency
+    and throughput (OpenVINO).  Raises CheckpointError for a wrong or stale file, BackendUnavailable.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected an engine file")
+    kind = {".onnx": _load_onnx, ".xml": _load_openvino}.get(path.suffix, _load_trt)
+    runner = kind(path, device, weights, batch_sizes, threads)
+    return runner
+
+
+def check_weights(description: Description, path: object, weights: str | os.PathLike[str] | None) -> None:
+    """CheckpointError where the engine was built from other weights than `weights`."""
+    if weights is None:
+        return
+    found = sha256_of(weights)
+    if found != description.weights_sha256:
+        raise CheckpointError(
+            f"{path}: stale: built from {description.weights_file or 'unnamed weights'} with SHA-256 "
+            f"{str(description.weights_sha256)[:12]}, but {weights} has {found[:12]}: build it again"
+        )
+
+
+def _finish(runner: Runner, description: Description) -> Runner:
+    runner.description = description
+    return runner
+
+
+# ONNX
+
+
+def _save_onnx(model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any):
+    import onnx
+
+    require_onnx("onnx")
+    proto = to_onnx(on_device(model, torch.device("cpu"), torch.float32), None if calibration else nms)
+    if calibration is not None:
+        require_onnxruntime()
+        proto = quantize_onnx(proto, calibration)
+        if nms is not None:  # after the quantiser, which would have no use for boxes
+            from ..detection import ssd300_anchors
+            from .onnx_nms import add_nms
+
+            add_nms(proto, ssd300_anchors(description.anchor_scales).numpy(), description.num_classes, nms)
+    description = dataclasses.replace(
+        description, versions={**description.versions, "onnx": onnx.__version__, "opset": _opset(proto)}
+    )
+    onnx.helper.set_model_props(proto, {KEY: description.to_json()})
+    with written_whole(path) as temporary:
+        onnx.save(proto, str(temporary))
+    return description
+
+
+def _opset(proto: Any) -> str:
+    return str(max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")))
+
+
+def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+    require_onnxruntime()
+    try:
+        session = open_session(str(path), threads)
+    except Exception as error:  # onnxruntime has a class of its own for every reason
+        raise CheckpointError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:300]})") from None
+    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    if text is None:
+        raise CheckpointError(f"{path}: an ONNX file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
+    description = Description.from_json(text, path)
+    check_weights(description, path, weights)
+    runner = Runner(
+        session_function(session),
+        OnnxRuntimeBackend.info,
+        torch.device("cpu"),
+        description.precision,
+        description.batch_sizes,
+        memory_format=torch.contiguous_format,
+    )
+    return _finish(runner, description)
+
+
+# OpenVINO
+
+
+def _save_openvino(
+    model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any
+) -> Description:
+    require_openvino()
+    import openvino
+
+    network = to_openvino(on_device(model, torch.device("cpu"), torch.float32), calibration)
+    data = path.with_suffix(".bin")
+    # The weights first, so that the description can name them: serialised twice, the second .bin is the same.
+    openvino.serialize(network, path, data)
+    description = dataclasses.replace(
+        description,
+        data_sha256=sha256_of(data),
+        versions={**description.versions, "openvino": openvino.get_version()},
+    )
+    network.set_rt_info(description.to_json(), [KEY])
+    openvino.serialize(network, path, data)
+    return description
+
+
+def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+    require_openvino()
+    import openvino
+
+    data = path.with_suffix(".bin")
+    if not data.is_file():
+        raise CheckpointError(f"{path}: its weights {data.name} are not beside it")
+    try:
+        network = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: OpenVINO cannot load it ({' '.join(str(error).split())[:300]})") from None
+    if not network.has_rt_info([KEY]):
+        raise CheckpointError(f"{path}: an OpenVINO file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
+    description = Description.from_json(network.get_rt_info([KEY]).value, path)
+    if sha256_of(data) != description.data_sha256:
+        raise CheckpointError(f"{path}: {data.name} beside it belongs to another file: build both again")
+    check_weights(description, path, weights)
+    sizes = tuple(batch_sizes or description.batch_sizes)
+    compiled = compile_openvino(network, sizes, threads)
+    runner = Runner(
+        compiled_function(compiled),
+        OpenVinoBackend.info,
+        torch.device("cpu"),
+        description.precision,
+        sizes,
+        memory_format=torch.contiguous_format,
+    )
+    return _finish(runner, description)
+
+
+# TensorRT
+
+
+def side_file(path: Path) -> Path:
+    """Where a TensorRT engine's description is."""
+    return path.with_name(path.name + ".json")
+
+
+def _save_trt(
+    model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any
+) -> Description:
+    backend = trt.TensorRTBackend()
+    backend.require("cuda")
+    device = torch.device("cuda", torch.cuda.current_device())
+    sizes = description.batch_sizes
+    torch_tensorrt, engine = backend.compile(model, device, description.precision, sizes, calibration, settings)
+    dtype = torch.float32 if description.precision == "int8" else trt.PRECISIONS[description.precision]
+    _, best, largest = trt.batch_range(sizes)
+    with written_whole(path) as temporary, quietly():
+        torch_tensorrt.save(
+            engine,
+            str(temporary),
+            output_format="exported_program",
+            # Tensors and explicit shapes: from torch_tensorrt.Input it would infer a separate Dim for each input.
+            arg_inputs=list(example_inputs(model, best, device, dtype)),
+            dynamic_shapes=batch_shapes(model, largest),
+        )
+    description = dataclasses.replace(
+        description, data_sha256=sha256_of(path), gpu=torch.cuda.get_device_name(device), versions=trt_versions()
+    )
+    with written_whole(side_file(path)) as temporary:
+        temporary.write_text(description.to_json(), encoding="utf-8")
+    return description
+
+
+def trt_versions() -> dict[str, str]:
+    """What a TensorRT engine only runs with."""
+    return {
+        "torch": torch.__version__,
+        "torch_tensorrt": trt.version("torch_tensorrt"),
+        "tensorrt": trt.tensorrt_version(),
+    }
+
+
+def check_trt(description: Description, path: Path, gpu: str) -> None:
+    """CheckpointError, naming every difference, where the engine was built for another GPU or other libraries."""
+    here = {**trt_versions(), "GPU": gpu}
+    built = {**description.versions, "GPU": description.gpu}
+    wrong = [f"{name} {built.get(name)} (here {here[name]})" for name in here if built.get(name) != here[name]]
+    if wrong:
+        raise CheckpointError(f"{path}: stale: built for {', '.join(wrong)}: build it again on this machine")
+
+
+def _load_trt(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+    beside = side_file(path)
+    if not beside.is_file():
+        raise CheckpointError(
+            f"{path}: not an engine file: ONNX's end in .onnx, OpenVINO's in .xml, and TensorRT's have {beside.name} "
+            "beside them"
+        )
+    description = Description.from_json(beside.read_text(encoding="utf-8"), beside)
+    if sha256_of(path) != description.data_sha256:
+        raise CheckpointError(f"{path}: {beside.name} beside it belongs to another file: build both again")
+    check_weights(description, path, weights)
+    trt.TensorRTBackend().require("cuda")
+    device = torch.device(device or "cuda")
+    if device.type != "cuda":
+        raise BackendUnavailable(f"{path}: a TensorRT engine runs on a GPU, not on {device}")
+    device = torch.device("cuda", device.index or 0)
+    check_trt(description, path, torch.cuda.get_device_name(device))
+    torch_tensorrt = trt.import_torch_tensorrt()
+    try:
+        with quietly():
+            engine = torch_tensorrt.load(str(path)).module()
+    except Exception as error:
+        raise CheckpointError(f"{path}: torch_tensorrt cannot load it ({' '.join(str(error).split())[:300]})") from None
+    runner = trt.engine_runner(torch_tensorrt, engine, device, description.precision, description.batch_sizes)
+    return _finish(runner, description)

@@ -1,0 +1,164 @@
+"""Networks as ONNX files: dynamic batch, optionally with decoding and NMS inside, optionally quantised to int8."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..detection import NMSConfig, ssd300_anchors
+from ..errors import BackendUnavailable, ModelError
+from .export import MOST_BATCH, batch_shapes, example_inputs
+from .onnx_nms import add_nms
+
+if TYPE_CHECKING:
+    import onnx
+
+DETECTOR_OUTPUTS = ("class_logits", "box_offsets")
+CLASSIFIER_OUTPUTS = ("logits",)
+
+
+def require_onnx(name: str) -> None:
+    """BackendUnavailable where ONNX files cannot be written."""
+    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+    if missing:
+        raise BackendUnavailable(
+            f"backend {name} needs {' and '.join(missing)} to export networks: pip install 'jpegdeep-torch[onnx]'"
+        )
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Exporters and quantisers report their progress on stdout, in warnings and logs: not ours to print."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def to_onnx(model: nn.Module, nms: NMSConfig | None = None) -> onnx.ModelProto:
+    """`model`, float32, as ONNX (opset 20), for any batch size.
+
+    Inputs are named as in `model.config.input_shapes()`, (batch, channels, rows, columns) float32.  Outputs are
+    'class_logits' (batch, 8732, C + 1) and 'box_offsets' (batch, 8732, 4), or a classifier's 'logits'; with `nms`
+    those that `onnx_nms.add_nms` describes.
+    """
+    config = model.config
+    detector = config.task == "detector"
+    if nms is not None and not detector:
+        raise ModelError(f"{config.name}: a classifier has no boxes for NMS")
+    require_onnx("onnxruntime")
+    weight = next(model.parameters())
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        raise ModelError(f"{config.name}: is {weight.dtype} on {weight.device}, expected float32 on the CPU")
+    with quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            example_inputs(model, 2),
+            dynamo=True,
+            dynamic_shapes=batch_shapes(model, MOST_BATCH),
+            input_names=list(config.input_shapes()),
+            output_names=list(DETECTOR_OUTPUTS if detector else CLASSIFIER_OUTPUTS),
+            opset_version=20,
+            verbose=False,
+        )
+    proto = program.model_proto
+    if nms is not None:
+        add_nms(proto, ssd300_anchors(config.anchor_scales).numpy(), config.num_classes, nms)
+    return proto
+
+
+def quantize_onnx(proto: onnx.ModelProto, calibration: Iterable[Sequence[Tensor]]) -> onnx.ModelProto:
+    """int8 by ONNX Runtime's static quantisation; `calibration` gives batches as the network takes them.
+
+    Convolutions are quantised (weights int8 a channel, activations uint8 a tensor); those that end in logits and
+    offsets are not, because a step of their scale moves boxes and scores directly.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    names = [value.name for value in proto.graph.input]
+    with tempfile.TemporaryDirectory() as folder, quietly():
+        import onnx
+
+        plain, prepared, result = (str(Path(folder) / name) for name in ("plain.onnx", "prepared.onnx", "int8.onnx"))
+        onnx.save(proto, plain)
+        # Folds BatchNorm and names nodes; symbolic shape inference is for networks with control flow.
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            result,
+            _Calibration(names, calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_last_convolutions(onnx.load(prepared)),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # Without VNNI, two u8 x s8 products are added in 16 bits and may overflow: 7-bit weights never do.
+            reduce_range=True,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return onnx.load(result)
+
+
+class _Calibration:
+    """ONNX Runtime's CalibrationDataReader, by its protocol: `get_next` -> {input name: array} or None."""
+
+    def __init__(self, names: Sequence[str], batches: Iterable[Sequence[Tensor]]):
+        self._feeds = (
+            {name: x.to(torch.float32).contiguous().cpu().numpy() for name, x in zip(names, batch)} for batch in batches
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+    def __iter__(self) -> _Calibration:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return next(self._feeds)
+
+
+def _last_convolutions(proto: onnx.ModelProto) -> list[str]:
+    """Names of the convolutions from which an output is reached without passing another convolution."""
+    producer = {output: node for node in proto.graph.node for output in node.output}
+    open_values, seen, found = [value.name for value in proto.graph.output], set(), []
+    while open_values:
+        node = producer.get(open_values.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op_type == "Conv":
+            found.append(node.name)
+        else:
+            open_values.extend(node.input)
+    return found
+
+
+def check_calibration(name: str, calibration: object) -> None:
+    """ModelError where int8 was asked for without data to calibrate on."""
+    if calibration is None:
+        raise ModelError(f"backend {name}: int8 needs calibration=batches of inputs (or --calibrate DIR of JPEGs)")
+
+
+def write_onnx(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """One file, weights included."""
+    import onnx
+
+    onnx.save(proto, str(path))

@@ -1,0 +1,85 @@
+"""`onnxruntime`: the network as ONNX, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BackendUnavailable
+from .base import Backend, BackendInfo, Runner, on_device
+from .onnx_export import check_calibration, quantize_onnx, require_onnx, to_onnx
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def require_onnxruntime() -> None:
+    """BackendUnavailable where ONNX Runtime is not installed."""
+    if find_spec("onnxruntime") is None:
+        raise BackendUnavailable("backend onnxruntime needs ONNX Runtime: pip install 'jpegdeep-torch[onnx]'")
+
+
+def open_session(model: str | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU from a file's name or an ONNX file's bytes; as many threads as PyTorch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors; its warnings are about its own optimisations
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def session_function(session: onnxruntime.InferenceSession) -> Callable[..., tuple[Tensor, ...]]:
+    """Contiguous float32 tensors in the session's order -> its outputs; memory is shared, not copied."""
+    names = [value.name for value in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs)})
+        return tuple(torch.from_numpy(y) for y in outputs)
+
+    return run
+
+
+class OnnxRuntimeBackend(Backend):
+    """Latency and throughput ask for the same here: one network at a time on all threads."""
+
+    info = BackendInfo(
+        name="onnxruntime",
+        summary="ONNX Runtime",
+        precisions={"cpu": ("float32", "int8")},
+        dynamic_batch=True,
+        options=("calibration", "threads"),
+    )
+
+    def require(self, device: torch.device | str = "cpu") -> None:
+        require_onnxruntime()
+        require_onnx("onnxruntime")
+
+    def _build(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: str,
+        batch_sizes: tuple[int, ...],
+        calibration: Iterable[Sequence[Tensor]] | None = None,
+        threads: int | None = None,
+    ) -> Runner:
+        """`calibration`: batches of inputs, for int8.  `threads`: by default PyTorch's."""
+        if precision == "int8":
+            check_calibration("onnxruntime", calibration)
+        proto = to_onnx(on_device(model, device, torch.float32))
+        if precision == "int8":
+            proto = quantize_onnx(proto, calibration)
+        session = open_session(proto.SerializeToString(), threads)
+        return Runner(
+            session_function(session),
+            self.info,
+            device,
+            precision,
+            batch_sizes,
+            memory_format=torch.contiguous_format,
+        )

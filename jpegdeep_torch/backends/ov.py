@@ -1,0 +1,157 @@
+"""`openvino`: the network compiled by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BackendUnavailable
+from .base import Backend, BackendInfo, Runner, on_device
+from .export import export_program
+from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, check_calibration, quietly
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def require_openvino() -> None:
+    """BackendUnavailable where OpenVINO is not installed."""
+    if find_spec("openvino") is None:
+        raise BackendUnavailable("backend openvino needs OpenVINO: pip install 'jpegdeep-torch[openvino]'")
+
+
+def to_openvino(
+    model: nn.Module, calibration: Iterable[Sequence[Tensor]] | None = None, images: int = 300
+) -> openvino.Model:
+    """`model`, float32 on the CPU, as an OpenVINO network for any batch size.
+
+    With `calibration`, batches of inputs, quantised to int8 by NNCF on the first `images` batches.  Inputs and outputs
+    are named as in the ONNX file.
+    """
+    import openvino
+
+    config = model.config
+    with quietly():
+        network = openvino.convert_model(export_program(model))
+    for port, name in zip(network.inputs, config.input_shapes()):
+        port.get_tensor().set_names({name})
+    outputs = DETECTOR_OUTPUTS if config.task == "detector" else CLASSIFIER_OUTPUTS
+    for port, name in zip(network.outputs, outputs):
+        port.get_tensor().set_names({name})
+    return network if calibration is None else _quantized(network, calibration, images)
+
+
+def _quantized(network: openvino.Model, calibration: Iterable[Sequence[Tensor]], images: int) -> openvino.Model:
+    if find_spec("nncf") is None:
+        raise BackendUnavailable("backend openvino: int8 needs NNCF: pip install 'jpegdeep-torch[openvino]'")
+    with quietly():
+        import nncf
+
+        names = [port.get_any_name() for port in network.inputs]
+        data = nncf.Dataset(
+            [
+                {name: x.to(torch.float32).contiguous().cpu().numpy() for name, x in zip(names, batch)}
+                for batch in calibration
+            ]
+        )
+        heads = nncf.IgnoredScope(names=_last_convolutions(network))
+        return nncf.quantize(network, data, subset_size=images, ignored_scope=heads)
+
+
+def _last_convolutions(network: openvino.Model) -> list[str]:
+    """Names of the convolutions that end in logits and offsets: quantising them moves boxes and scores directly."""
+    open_nodes, seen, found = [port.get_node() for port in network.outputs], set(), []
+    while open_nodes:
+        node = open_nodes.pop()
+        name = node.get_friendly_name()
+        if name in seen:
+            continue
+        seen.add(name)
+        if node.get_type_name() == "Convolution":
+            found.append(name)
+        else:
+            open_nodes.extend(value.get_source_output().get_node() for value in node.inputs())
+    return found
+
+
+def compile_openvino(
+    network: openvino.Model | str, batch_sizes: tuple[int, ...], threads: int | None = None
+) -> openvino.CompiledModel:
+    """Compiled for the CPU in float32 (or int8 where quantised): for latency where only single images will come."""
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY" if max(batch_sizes) == 1 else "THROUGHPUT",
+        "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the CPU has it, and answers differ
+    }
+    return openvino.Core().compile_model(network, "CPU", settings)
+
+
+def compiled_function(compiled: openvino.CompiledModel) -> Callable[..., tuple[Tensor, ...]]:
+    """Contiguous float32 tensors -> the network's outputs.
+
+    With the throughput hint OpenVINO works in several streams of few threads: a batch is cut into one part a stream.
+    """
+    streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    requests = [compiled.create_infer_request() for _ in range(streams)]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        count = inputs[0].shape[0]
+        parts = min(streams, count)
+        arrays = [x.numpy() for x in inputs]
+        busy = requests[:parts]
+        for i, request in enumerate(busy):
+            part = slice(i * count // parts, (i + 1) * count // parts)
+            request.start_async([x[part] for x in arrays], share_inputs=True)
+        for request in busy:
+            request.wait()
+        results = [
+            [torch.from_numpy(request.get_output_tensor(k).data) for request in busy]
+            for k in range(len(compiled.outputs))
+        ]
+        return tuple(torch.cat(ys) for ys in results)  # a copy: the requests' memory is written again next time
+
+    return run
+
+
+class OpenVinoBackend(Backend):
+    """Batch size 1 alone is compiled for latency, all others for throughput."""
+
+    info = BackendInfo(
+        name="openvino",
+        summary="OpenVINO",
+        precisions={"cpu": ("float32", "int8")},
+        dynamic_batch=True,
+        options=("calibration", "threads"),
+    )
+
+    def require(self, device: torch.device | str = "cpu") -> None:
+        require_openvino()
+
+    def _build(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: str,
+        batch_sizes: tuple[int, ...],
+        calibration: Iterable[Sequence[Tensor]] | None = None,
+        threads: int | None = None,
+    ) -> Runner:
+        """`calibration`: batches of inputs, for int8.  `threads`: by default PyTorch's."""
+        if precision == "int8":
+            check_calibration("openvino", calibration)
+        network = to_openvino(on_device(model, device, torch.float32), calibration if precision == "int8" else None)
+        compiled = compile_openvino(network, batch_sizes, threads)
+        return Runner(
+            compiled_function(compiled),
+            self.info,
+            device,
+            precision,
+            batch_sizes,
+            memory_format=torch.contiguous_format,
+        )

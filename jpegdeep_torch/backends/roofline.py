@@ -1,0 +1,119 @@
+"""How close a network comes to the machine's own convolution speed."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..models.config import ModelConfig
+from .base import Backend, Runner, example_inputs
+
+
+@dataclass(frozen=True)
+class ConvolutionWork:
+    """Multiply-adds an image, of all convolutions and linear layers and of the largest 3x3 convolution."""
+
+    total: int
+    largest: int
+    name: str  # of that convolution
+    input_shape: tuple[int, int, int]  # channels, rows, columns that it is given
+
+
+def count_multiply_adds(model: nn.Module) -> ConvolutionWork:
+    """Counts on the meta device: no arithmetic, no memory."""
+    rows: list[tuple[int, str, nn.Module, tuple[int, ...]]] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            positions = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+            # Each output value (a transposed convolution: input value) takes part in so many products:
+            each = module.weight[0].numel()
+            rows.append((positions.numel() * each, name, module, tuple(inputs[0].shape[1:])))
+
+        return hook
+
+    twin = copy.deepcopy(model).to("meta")
+    for name, module in twin.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            module.register_forward_hook(note(name))
+    with torch.no_grad():
+        twin(*(torch.empty(1, *shape, device="meta") for shape in model.config.input_shapes().values()))
+    threes = [row for row in rows if isinstance(row[2], nn.Conv2d) and row[2].kernel_size == (3, 3)]
+    if not threes:
+        raise ModelError(f"{model.config.name}: has no 3x3 convolution to compare with")
+    largest = max(threes, key=lambda row: row[0])
+    return ConvolutionWork(sum(row[0] for row in rows), largest[0], largest[1], largest[3])
+
+
+@dataclass(frozen=True)
+class _ConvConfig:
+    """As much of a ModelConfig as backends ask for."""
+
+    shape: tuple[int, int, int]
+    name: str = "convolution"
+    task: str = "classifier"
+    is_dct: bool = False
+
+    def input_shapes(self) -> dict[str, tuple[int, int, int]]:
+        return {"x": self.shape}
+
+
+class _OneConvolution(nn.Module):
+    def __init__(self, convolution: nn.Conv2d, shape: tuple[int, int, int]):
+        super().__init__()
+        self.convolution = copy.deepcopy(convolution)
+        self.config: ModelConfig | _ConvConfig = _ConvConfig(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution(x)
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """`efficiency`: the time that the largest 3x3 convolution predicts for all multiply-adds, over the measured time.
+
+    Above 1 where the rest of the network is quicker an operation than that convolution.
+    """
+
+    efficiency: float
+    network_ms: float
+    convolution_ms: float
+    multiply_adds: int  # an image
+    convolution: str
+
+
+def measure_roofline(
+    backend: Backend, runner: Runner, model: nn.Module, batch_size: int = 8, seconds: float = 5.0
+) -> Roofline:
+    """Times the network and its largest 3x3 convolution, built by the same backend, in turn for `seconds`."""
+    work = count_multiply_adds(model)
+    single = _OneConvolution(model.get_submodule(work.name), work.input_shape).eval()
+    alone = backend.build(single, runner.device, runner.precision, (batch_size,))
+    inputs = runner.prepare(example_inputs(model, batch_size, runner.device))
+    conv_inputs = alone.prepare(example_inputs(single, batch_size, runner.device))
+    pairs: list[tuple[float, float]] = []
+    for _ in range(2):
+        runner(*inputs), alone(*conv_inputs)
+    started = time.perf_counter()
+    while len(pairs) < 3 or time.perf_counter() - started < seconds:
+        pairs.append((_timed(runner, inputs), _timed(alone, conv_inputs)))
+    network, convolution = (statistics.median(times) for times in zip(*pairs))
+    predicted = [c * work.total / work.largest / n for n, c in pairs]
+    return Roofline(statistics.median(predicted), network * 1e3, convolution * 1e3, work.total, work.name)
+
+
+def _timed(runner: Runner, inputs: tuple[Tensor, ...]) -> float:
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize(runner.device)
+    start = time.perf_counter()
+    runner(*inputs)
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize(runner.device)
+    return time.perf_counter() - start
