@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.top is not None and args.top < 1:
         raise ModelError(f"--top {args.top}: expected at least 1")
+    if not args.output and (args.show_truth or args.truth or args.sheet):
+        raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
     _check_inputs(args.inputs)
     detector = load(Detector, args)
     selection = Selection(args.score, args.top, _labels(args.classes, detector.class_names))
