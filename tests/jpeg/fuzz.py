@@ -1,6 +1,6 @@
 """Damages JPEGs at random and reads them: each must give planes or a JpegError, in time and in memory.
 
-    python tests/jpeg/fuzz.py --cases 10000 [--seed 0]
+    python -m tests.jpeg.fuzz --cases 10000 [--seed 0]
 
 Exits with 1 after a case that took too long, too much memory, or raised anything else; a crash ends the process, and
 the last case begun is in the file that --trace names.  Under AddressSanitizer: see docs/jpeg_stage.md.
@@ -15,12 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
-
-from jpeg_files import BCCD, SAMPLINGS, pillow_jpeg, random_integers, write_jpeg  # noqa: E402
-
-from jpegdeep_torch.errors import JpegError  # noqa: E402
-from jpegdeep_torch.jpeg import read_dct, read_planes  # noqa: E402
+from jpegdeep_torch.errors import JpegError
+from jpegdeep_torch.jpeg import read_dct, read_planes
+from tests.jpeg.jpeg_files import BCCD, SAMPLINGS, pillow_jpeg, random_integers, write_jpeg
 
 SECONDS, BYTES = 2.0, 2**30
 

@@ -1,6 +1,6 @@
 """Threads reading thousands of files: does memory stay flat, and do two cores do twice the work of one?
 
-python tests/jpeg/soak.py --files 10000 --threads 8 [--speed]
+python -m tests.jpeg.soak --files 10000 --threads 8 [--speed]
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
-
-from jpeg_files import BCCD, pillow_jpeg  # noqa: E402
-
-from jpegdeep_torch.errors import JpegError  # noqa: E402
-from jpegdeep_torch.jpeg import read_dct, read_planes  # noqa: E402
+from jpegdeep_torch.errors import JpegError
+from jpegdeep_torch.jpeg import read_dct, read_planes
+from tests.jpeg.jpeg_files import BCCD, pillow_jpeg
 
 
 def files() -> list[bytes]:

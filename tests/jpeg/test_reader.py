@@ -5,12 +5,21 @@ import warnings
 import jpeg2dct.numpy
 import numpy as np
 import pytest
-from jpeg_files import BCCD, SAMPLINGS, grids, needs_shared, picture, pillow_jpeg, random_integers, write_jpeg
 from PIL import Image
 
 from jpegdeep_torch.errors import JpegError
 from jpegdeep_torch.jpeg import read_dct, read_many, read_planes
 from jpegdeep_torch.jpeg.native import native_module
+from tests.jpeg.jpeg_files import (
+    BCCD,
+    SAMPLINGS,
+    grids,
+    needs_shared,
+    picture,
+    pillow_jpeg,
+    random_integers,
+    write_jpeg,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

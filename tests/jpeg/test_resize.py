@@ -2,11 +2,8 @@ import io
 import os
 
 import numpy as np
-import pixel_path
 import pytest
-from jpeg_files import BCCD, SAMPLINGS, SHARED, grids, needs_shared, picture, pillow_jpeg, random_integers
 from PIL import Image
-from test_reader import needs_native
 
 from jpegdeep_torch.jpeg import (
     Planes,
@@ -19,6 +16,9 @@ from jpegdeep_torch.jpeg import (
 )
 from jpegdeep_torch.jpeg.axes import axis_matrix, kept_frequencies
 from jpegdeep_torch.jpeg.resize import component_axes
+from tests.jpeg import pixel_path
+from tests.jpeg.jpeg_files import BCCD, SAMPLINGS, SHARED, grids, needs_shared, picture, pillow_jpeg, random_integers
+from tests.jpeg.test_reader import needs_native
 
 # The whole of what the project promises takes minutes: JPEGDEEP_FULL=1 runs it.
 FULL = bool(os.environ.get("JPEGDEEP_FULL"))

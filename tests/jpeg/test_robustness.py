@@ -7,25 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import damage, seeds
-from test_reader import needs_native
+
+from tests.jpeg.fuzz import damage, seeds
+from tests.jpeg.test_reader import needs_native
 
 FULL = bool(os.environ.get("JPEGDEEP_FULL"))
 pytestmark = [needs_native, pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")]
 
 
 def run(script: str, *arguments: str) -> None:
-    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", f"tests.jpeg.{script}", *arguments]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_damaged_files_give_planes_or_an_error():
-    run("fuzz.py", "--cases", "10000" if FULL else "600")
+    run("fuzz", "--cases", "10000" if FULL else "600")
 
 
 def test_memory_stays_flat_on_eight_threads():
-    run("soak.py", "--files", "10000" if FULL else "1500")
+    run("soak", "--files", "10000" if FULL else "1500")
 
 
 def test_both_huffman_decoders_read_the_same():
