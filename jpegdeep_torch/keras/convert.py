@@ -18,7 +18,7 @@ from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
 from ..presets import PRESETS
 from ..weights import WeightsInfo, check_target, save_tensors, sha256_of
 from .identify import Match, anchor_scales, best_match, config_problems
-from .names import SSD_KERAS, Piece
+from .names import SSD_KERAS, Piece, slots
 from .reader import KerasFile, Weight, open_keras
 from .transfer import REDUCTIONS, plan_transfer
 
@@ -250,9 +250,7 @@ def create_scales(name: str, scales: str | tuple[float, ...]) -> tuple[float, ..
 
 def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Adds seeded initial values for what the file does not give: (all tensors, keys added)."""
-    with torch.device("meta"):
-        state = create_model(info.model, info.num_classes, info.anchor_scales, width=info.width).state_dict()
-    wanted = [key for key in state if not key.endswith("num_batches_tracked")]
+    wanted = [slot.key for slot in slots(info.model, info.num_classes, width=info.width)]
     initial = [key for key in wanted if key not in tensors]
     if initial:
         fresh = create_model(
