@@ -81,14 +81,20 @@ class WeightsInfo:
         return info
 
 
-@contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """`path`, where a file of that name can be written; before long work, so that it is not lost."""
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: the folder {path.parent} does not exist")
+    return path
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+    path = check_target(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:

@@ -16,9 +16,9 @@ from ..data.classes import KNOWN_CLASSES
 from ..errors import CheckpointError, ModelError
 from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
 from ..presets import PRESETS
-from ..weights import WeightsInfo, save_tensors, sha256_of
+from ..weights import WeightsInfo, check_target, save_tensors, sha256_of
 from .identify import Match, anchor_scales, best_match, config_problems
-from .names import SSD_KERAS, Piece
+from .names import SSD_KERAS, Piece, slots
 from .reader import KerasFile, Weight, open_keras
 from .transfer import REDUCTIONS, plan_transfer
 
@@ -78,7 +78,7 @@ def convert_keras(
     started = time.perf_counter()
     source = Path(source)
     output = Path(output) if output is not None else source.with_suffix(".safetensors")
-    _check_arguments(source, output, to, preset, fc_reduction)
+    _check_arguments(source, output, to, preset, fc_reduction, dry_run)
     with open_keras(source) as file, _bar(source, progress) as bar:
         found = best_match(file)
         _refuse(file, found)
@@ -114,9 +114,13 @@ def _bar(source: Path, wanted: bool) -> tqdm:
     return tqdm(desc="reading", unit="B", unit_scale=True, disable=None if wanted else True, leave=False)
 
 
-def _check_arguments(source: Path, output: Path, to: str | None, preset: str | None, fc_reduction: str) -> None:
+def _check_arguments(
+    source: Path, output: Path, to: str | None, preset: str | None, fc_reduction: str, dry_run: bool
+) -> None:
     if output.resolve() == source.resolve():
         raise CheckpointError(f"{output}: the output would overwrite the source")
+    if not dry_run:
+        check_target(output)
     if to is not None and model_config(to).task != "detector":
         raise ModelError(f"--to {to}: a classifier, expected a detector")
     if preset is not None and preset not in PRESETS:
@@ -130,7 +134,7 @@ def _refuse(file: KerasFile, found: Match) -> None:
     if not file.layers:
         raise CheckpointError("; ".join([f"{file.path}: holds no weights", *file.problems]))
     problems = file.problems + config_problems(file.config, found.model)
-    if not (found.is_transfer and len(found.problems) == len(found.missing)):
+    if not found.fits:
         problems += found.problems
     if not problems:
         return
@@ -246,9 +250,7 @@ def create_scales(name: str, scales: str | tuple[float, ...]) -> tuple[float, ..
 
 def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Adds seeded initial values for what the file does not give: (all tensors, keys added)."""
-    with torch.device("meta"):
-        state = create_model(info.model, info.num_classes, info.anchor_scales, width=info.width).state_dict()
-    wanted = [key for key in state if not key.endswith("num_batches_tracked")]
+    wanted = [slot.key for slot in slots(info.model, info.num_classes, width=info.width)]
     initial = [key for key in wanted if key not in tensors]
     if initial:
         fresh = create_model(

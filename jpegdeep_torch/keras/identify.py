@@ -19,6 +19,10 @@ _WIDEST = 16  # times the published network: a shape beyond that is damage
 _CLOSE = 4  # candidates whose names fit nearly as well are told apart by their shapes
 
 
+_HEADS = ("class_heads", "box_heads")  # of a detector's state dict
+_BEYOND_TRUNK = (*_HEADS, "extras", "source_norm")
+
+
 @dataclass
 class Match:
     """How well a file fits one network."""
@@ -34,12 +38,20 @@ class Match:
     @property
     def is_transfer(self) -> bool:
         """A detector's trunk without heads, as the reference's own transfer script writes it."""
-        missing = {slot.key.split(".")[0] for slot in self.missing}
         return (
-            bool(missing)
-            and missing <= {"class_heads", "box_heads", "extras", "source_norm"}
-            and not any(key.startswith(("class_heads", "box_heads")) for key in self.found)
+            bool(self.missing)
+            and all(_part(slot) in _BEYOND_TRUNK for slot in self.missing)
+            and not any(_part(slot) in _HEADS for slot, _ in self.found.values())
         )
+
+    @property
+    def fits(self) -> bool:
+        """Nothing is wrong, or nothing but a trunk's missing heads."""
+        return not self.problems or (self.is_transfer and len(self.problems) == len(self.missing))
+
+
+def _part(slot: Slot) -> str:
+    return slot.key.partition(".")[0]
 
 
 def _number(name: str) -> int:
@@ -124,16 +136,17 @@ def best_match(file: KerasFile) -> Match:
     for model, flavour in CANDIDATES:
         rows = slots(model, MODELS[model].num_classes, flavour)
         named = _named(file, rows)
-        expected = {row.layers[0] for row in rows}
-        misfits[model, flavour] = len(expected) - len(named) + len(set(file.layers) - set(named.values()))
+        headless = not any(row.layers[0] in named for row in rows if _part(row) in _HEADS)
+        missing = {
+            row.layers[0]
+            for row in rows
+            if row.layers[0] not in named and not (headless and _part(row) in _BEYOND_TRUNK)
+        }
+        misfits[model, flavour] = len(missing) + len(set(file.layers) - set(named.values()))
     least = min(misfits.values())
     matches = [match(file, *c) for c in CANDIDATES if misfits[c] <= least + _CLOSE]
     # A trunk without heads fits a classifier as badly as a detector: prefer what explains everything in the file.
-    return min(matches, key=lambda m: (bool(m.problems) and not _only_missing(m), len(m.problems)))
-
-
-def _only_missing(found: Match) -> bool:
-    return found.is_transfer and len(found.problems) == len(found.missing)
+    return min(matches, key=lambda m: (not m.fits, len(m.problems)))
 
 
 # --- model_config -----------------------------------------------------------------------------------------------

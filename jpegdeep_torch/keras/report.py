@@ -63,7 +63,8 @@ def listing(path: str | os.PathLike[str]) -> str:
         lines += [f"problem: {problem}" for problem in file.problems]
         if file.layers:
             found = best_match(file)
-            fit = f"{len(found.problems)} differences" if found.problems else "fits"
+            fit = "fits, without heads" if found.fits and found.problems else "fits"
+            fit = fit if found.fits else f"{len(found.problems)} differences"
             lines.append(f"nearest network: {found.model} ({found.flavour}), {found.num_classes} classes: {fit}")
     return "\n".join(lines)
 

@@ -67,7 +67,8 @@ def build_model(config: ModelConfig, seed: int | None = None) -> nn.Module:
         if seed is not None:
             torch.manual_seed(seed)
         model = kind(config)
-        model.apply(_initialise)
+        if not next(model.parameters()).is_meta:  # where there is nothing to fill, drawing numbers only takes time
+            model.apply(_initialise)
     return model.eval().to(memory_format=torch.channels_last)
 
 
