@@ -199,7 +199,7 @@ def test_an_import_that_fails_and_prints(kind, monkeypatch: pytest.MonkeyPatch, 
         raise kind("Could not find libnvinfer.so.11\n  Search paths: []")
 
     monkeypatch.setattr(trt.importlib, "import_module", broken)
-    with pytest.raises(BackendUnavailable, match="libnvinfer.so.11 Search paths"):
+    with pytest.raises(BackendUnavailable, match=r"libnvinfer\.so\.11 Search paths"):
         trt.import_torch_tensorrt()
     assert capfd.readouterr() == ("", "")
 
