@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 import torchvision
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from jpegdeep_torch.benchmark.seeded import background_shift
+from jpegdeep_torch.benchmark.subject import Cell, Sample
 from jpegdeep_torch.errors import JpegError, ModelError
 
 PEERS = ("torchvision",)
@@ -84,6 +87,32 @@ def _fit_heads(model: nn.Module, images: list[Tensor]) -> None:
     shift = background_shift(classifier(maps))
     for convolution in classifier.module_list:
         convolution.bias.view(-1, _OUTPUTS)[:, 0] += shift
+
+
+class TimedPeer:
+    """A peer as `benchmark.throughput.measure` takes it: end to end, with its own NMS; other stages it has not."""
+
+    label = TorchvisionPeer.name
+
+    def __init__(self, peer: TorchvisionPeer, jpegs: Sequence[bytes]):
+        self.peer = peer
+        self.jpegs = list(jpegs)
+
+    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+        """One batch after the other of the JPEGs, over and over."""
+        if cell.stage != "e2e" or not cell.nms:
+            return None
+        jpegs = itertools.cycle(self.jpegs)
+
+        def run() -> Sample:
+            batch = list(itertools.islice(jpegs, cell.batch_size))
+            started = time.perf_counter()
+            self.peer(batch)
+            if self.peer.device.type == "cuda":
+                torch.cuda.synchronize(self.peer.device)
+            return Sample(cell.batch_size, time.perf_counter() - started)
+
+        return run
 
 
 def make_peer(name: str, sample: Sequence[bytes], device: torch.device | str = "cpu", seed: int = 0) -> TorchvisionPeer:

@@ -10,7 +10,7 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +64,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.top is not None and args.top < 1:
         raise ModelError(f"--top {args.top}: expected at least 1")
+    if not args.output and (args.show_truth or args.truth or args.sheet):
+        raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
     _check_inputs(args.inputs)
     detector = load(Detector, args)
     selection = Selection(args.score, args.top, _labels(args.classes, detector.class_names))
     category_ids = list(COCO_CATEGORY_IDS)
     if tuple(detector.class_names) != COCO_CLASSES:
         category_ids = list(range(1, len(detector.class_names) + 1))
-    with progress_bar(desc="detecting") as bar:
-        options: dict[str, Any] = {
-            "selection": selection,
-            "strict": args.strict,
-            "progress": bar.update,
-            "on_error": lambda name, reason: bar.write(f"{name}: {reason}", file=sys.stderr),
-        }
-        tally = _to_folder(args, detector, category_ids, bar, options) if args.output else (
-            _to_stdout(args, detector, category_ids, options)
-        )  # fmt: skip
+    to = _to_folder if args.output else _to_stdout
+    tally = to(args, detector, category_ids, selection)
     done = f", {tally.done_before} of an earlier run" if tally.done_before else ""
     print(f"{tally.images} images{done}; {len(tally.failed)} could not be read", file=sys.stderr)
 
@@ -117,9 +111,17 @@ def _inputs(patterns: Sequence[str]) -> Iterator[str]:
             yield from expand_sources(pattern)
 
 
-def _to_folder(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], bar: Any, options: dict[str, Any]
-) -> Tally:
+def _predict(function: Callable[..., Tally], args: argparse.Namespace, *arguments: Any, **options: Any) -> Tally:
+    """Calls `predict` or `predict_to_folder` with a progress bar and bad files told above it."""
+    with progress_bar(desc="detecting") as bar:
+
+        def complain(name: str, reason: str) -> None:
+            bar.write(f"{name}: {reason}", file=sys.stderr)
+
+        return function(*arguments, strict=args.strict, progress=bar.update, on_error=complain, **options)
+
+
+def _to_folder(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
     folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,10 +136,10 @@ def _to_folder(
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
     check_settings(folder / "run.json", settings, args.overwrite)
-    tally = predict_to_folder(
-        detector, _inputs(args.inputs), folder, drawing=drawing, overwrite=args.overwrite, **options
-    )
-    bar.set_description("writing")
+    tally = _predict(
+        predict_to_folder, args, detector, _inputs(args.inputs), folder,
+        drawing=drawing, overwrite=args.overwrite, selection=selection,
+    )  # fmt: skip
     print(folder / RESULTS)
     if args.format == "coco":
         print(write_coco(folder, category_ids))
@@ -147,14 +149,14 @@ def _to_folder(
     return tally
 
 
-def _to_stdout(args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]) -> Tally:
+def _to_stdout(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
     if args.format == "jsonl":
 
         def write(rows: list[dict[str, Any]]) -> None:
             sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
             sys.stdout.flush()
 
-        return predict(detector, _inputs(args.inputs), write, **options)
+        return _predict(predict, args, detector, _inputs(args.inputs), write, selection=selection)
     separator = "\n"
 
     def write_items(rows: list[dict[str, Any]]) -> None:
@@ -164,7 +166,7 @@ def _to_stdout(args: argparse.Namespace, detector: Detector, category_ids: list[
             separator = ",\n"
 
     sys.stdout.write("[")
-    tally = predict(detector, _inputs(args.inputs), write_items, **options)
+    tally = _predict(predict, args, detector, _inputs(args.inputs), write_items, selection=selection)
     sys.stdout.write("\n]\n")
     return tally
 

@@ -13,15 +13,17 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
+from eval.peers import PEERS, TimedPeer, make_peer
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
 from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
 from jpegdeep_torch.benchmark.plot import plot
 from jpegdeep_torch.benchmark.report import table
 from jpegdeep_torch.benchmark.stats import machine, versions
-from jpegdeep_torch.benchmark.subject import make_subject
+from jpegdeep_torch.benchmark.subject import CALIBRATION_IMAGES, Convolution, Timed, make_network, make_subject
 from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, measure
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
+from jpegdeep_torch.data.reading import read_bytes, source_name
 from jpegdeep_torch.errors import JpegDeepError, ModelError
 from jpegdeep_torch.jpeg.pixels import DECODERS, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
@@ -34,7 +36,8 @@ SECONDS = 10.0
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="python -m eval.throughput", description=__doc__.splitlines()[0])
-    p.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
+    p.add_argument("--backend", nargs="+", default=["torch"], metavar="BACKEND",
+                   help=f"one or several of {', '.join(list_backends())} (default: torch)")  # fmt: skip
     p.add_argument("--models", nargs="+", default=list(DEFAULT_MODELS), metavar="MODEL",
                    help="detectors to compare; ratios are to the first (default: %(default)s)")  # fmt: skip
     p.add_argument("--weights", nargs="+", default=[], metavar="MODEL=FILE",
@@ -53,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
     )
     p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
+    p.add_argument("--peer", nargs="+", default=[], choices=PEERS, help="other people's detectors, end to end")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")
     p.add_argument("--plot", metavar="FILE", help="draw the figures there (.png, .svg or .pdf)")
@@ -67,13 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     sources = list_jpegs(args.images) if args.images else builtin_jpegs(seed=args.seed)
-    settings = {
-        "backend": args.backend, "device": device, "precision": args.precision, "batch_sizes": batch_sizes,
-        "dct": args.dct, "decoder": args.decoder, "seed": args.seed,
-    }  # fmt: skip
-    subjects = []
-    for name in tqdm(args.models, desc="networks", unit="network", leave=False, file=sys.stderr):
-        subjects.append(make_subject(name, sources, weights=weights.get(name), **settings))
+    subjects = _subjects(args, sources, weights, device, batch_sizes)
     plan = cells(
         ("model", "e2e") if args.stage == "both" else (args.stage,),
         batch_sizes,
@@ -91,17 +89,39 @@ def main(argv: Sequence[str] | None = None) -> None:
             results,
             subjects,
             args.plot,
-            f"{box['gpu'] if subjects[0].device.type == 'cuda' else box['cpu']}, {pictures}",
+            f"{box['gpu'] if device.startswith('cuda') else box['cpu']}, {pictures}",
         )
     if args.json:
         _write_json(args, results, subjects)
+
+
+def _subjects(
+    args: argparse.Namespace, sources: list, weights: dict[str, str], device: str, batch_sizes: tuple[int, ...]
+) -> list[Timed]:
+    """Every network on every backend, the peers, and, where the network alone is timed, its largest convolution."""
+    subjects: list[Timed] = []
+    with tqdm(total=len(args.models) * len(args.backend), desc="building", unit="network", file=sys.stderr) as bar:
+        for name in args.models:
+            network = make_network(
+                name, sources, weights=weights.get(name), dct=args.dct, decoder=args.decoder, seed=args.seed
+            )
+            for backend in args.backend:
+                bar.set_description(f"building {name}, {backend}")
+                alone = len(args.backend) == 1
+                subjects.append(make_subject(network, backend, device, args.precision, batch_sizes, alone=alone))
+                bar.update()
+    convolutions = [Convolution(subject) for subject in subjects] if args.stage != "e2e" and args.nms != "on" else []
+    jpegs = [read_bytes(source, source_name(source, i)) for i, source in enumerate(sources)] if args.peer else []
+    peers = [TimedPeer(make_peer(name, jpegs[:CALIBRATION_IMAGES], device, args.seed), jpegs) for name in args.peer]
+    return subjects + peers + convolutions
 
 
 def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], int, dict[str, str]]:
     for name in args.models:
         if model_config(name).task != "detector":
             raise ModelError(f"--models {name}: a classifier, expected a detector")
-    get_backend(args.backend).require(device)
+    for backend in args.backend:
+        get_backend(backend).require(device)
     batch_sizes = tuple(args.batch_sizes or BATCH_SIZES[torch.device(device).type])
     for size in batch_sizes:
         if size < 1:
@@ -127,7 +147,7 @@ def _measure_all(subjects: list, plan: list, seconds: float) -> list[CellResult]
     with tqdm(total=len(plan), unit="cell", file=sys.stderr) as bar:
         for cell in plan:
             bar.set_description(str(cell))
-            results.append(measure(subjects, cell, seconds, on_round=lambda _seconds: bar.refresh()))
+            results.append(measure(subjects, cell, seconds, on_round=bar.refresh))
             bar.update()
     return results
 

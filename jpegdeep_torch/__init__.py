@@ -1,7 +1,9 @@
 """Object detection in JPEG files without decoding them: SSD300 on DCT coefficients, and its twin on pixels."""
 
+from .classifier import Classifier
 from .data import JpegDataset, list_jpegs, make_loader, prepare_inputs
 from .detection import NMSConfig, detect, ssd300_anchors
+from .detector import Detector
 from .errors import (
     BackendUnavailable,
     CheckpointError,
@@ -22,7 +24,9 @@ __all__ = [
     "PRESETS",
     "BackendUnavailable",
     "CheckpointError",
+    "Classifier",
     "DatasetError",
+    "Detector",
     "JpegDataset",
     "JpegDeepError",
     "JpegError",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .backends import get_backend
-from .data.dataset import JPEG_SUFFIXES, Batch, prepare_inputs, read_batch
+from .data.dataset import JPEG_SUFFIXES, Batch, as_it_is, one_thread, prepare_inputs, read_batch
 from .data.reading import InputReader, Source, source_name
 from .errors import DatasetError, JpegError
 from .presets import Preset
@@ -77,14 +77,6 @@ class _ByKey(Dataset):
 
     def __getitems__(self, items: Sequence[tuple[int, Source, str]]) -> Batch:
         return read_batch(self.reader, items)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
 
 
 class Pipeline(ABC):
@@ -150,19 +142,16 @@ class Pipeline(ABC):
         items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
         groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
         start = list(itertools.islice(groups, 2))
-        if len(start) < 2:  # one batch: starting a process takes longer than reading it
-            workers = 0
-        else:
-            workers = self.workers
+        workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
         return iter(
             DataLoader(
                 _ByKey(self.reader),
                 batch_sampler=itertools.chain(start, groups),
                 num_workers=workers,
-                collate_fn=_as_it_is,
+                collate_fn=as_it_is,
                 pin_memory=self.device.type == "cuda",
                 prefetch_factor=_PREFETCH if workers else None,
-                worker_init_fn=_one_thread,
+                worker_init_fn=one_thread,
             )
         )
 

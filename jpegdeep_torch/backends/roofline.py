@@ -65,11 +65,19 @@ class _ConvConfig:
         return {"x": self.shape}
 
 
-class _OneConvolution(nn.Module):
-    def __init__(self, convolution: nn.Conv2d, shape: tuple[int, int, int]):
+class LargestConvolution(nn.Module):
+    """A network's largest 3x3 convolution alone, as a network that backends build; `work` says what it stands for."""
+
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.convolution = copy.deepcopy(convolution)
-        self.config: ModelConfig | _ConvConfig = _ConvConfig(shape)
+        self.work = count_multiply_adds(model)
+        self.convolution = copy.deepcopy(model.get_submodule(self.work.name))
+        self.config: ModelConfig | _ConvConfig = _ConvConfig(self.work.input_shape)
+        self.eval()
+
+    def efficiency(self, network_seconds: float, convolution_seconds: float) -> float:
+        """The time that the convolution predicts for all the network's multiply-adds, over the network's time."""
+        return convolution_seconds * self.work.total / self.work.largest / network_seconds
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(x)
@@ -93,8 +101,8 @@ def measure_roofline(
     backend: Backend, runner: Runner, model: nn.Module, batch_size: int = 8, seconds: float = 5.0
 ) -> Roofline:
     """Times the network and its largest 3x3 convolution, built by the same backend, in turn for `seconds`."""
-    work = count_multiply_adds(model)
-    single = _OneConvolution(model.get_submodule(work.name), work.input_shape).eval()
+    single = LargestConvolution(model)
+    work = single.work
     alone = backend.build(single, runner.device, runner.precision, (batch_size,))
     inputs = runner.prepare(example_inputs(model, batch_size, runner.device))
     conv_inputs = alone.prepare(example_inputs(single, batch_size, runner.device))
@@ -105,7 +113,7 @@ def measure_roofline(
     while len(pairs) < 3 or time.perf_counter() - started < seconds:
         pairs.append((_timed(runner, inputs), _timed(alone, conv_inputs)))
     network, convolution = (statistics.median(times) for times in zip(*pairs))
-    predicted = [c * work.total / work.largest / n for n, c in pairs]
+    predicted = [single.efficiency(*pair) for pair in pairs]
     return Roofline(statistics.median(predicted), network * 1e3, convolution * 1e3, work.total, work.name)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from ..errors import DatasetError
 from ..weights import written_whole
 from .stats import summary
-from .subject import Subject
+from .subject import Convolution, Subject, Timed
 from .throughput import CellResult
 
-_COLOURS = ("#8a8f98", "#1f77b4", "#2ca02c", "#9467bd", "#d62728")
+_COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first: the base
 
 
-def plot(results: Sequence[CellResult], subjects: Sequence[Subject], path: str | os.PathLike[str], title: str) -> None:
-    """Bars of images/s, a group per cell, whiskers from the 10th to the 90th percentile, ratios above the bars.
+def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | os.PathLike[str], title: str) -> None:
+    """Bars of images/s, a group per cell, whiskers from 10th to 90th percentile, the ratio to the first above.
 
     The ending of `path` says the format: .png, .svg or .pdf.  DatasetError where matplotlib is missing.
     """
@@ -26,34 +26,37 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Subject], path: str |
         from matplotlib.figure import Figure
     except ImportError:
         raise DatasetError("--plot needs matplotlib: pip install matplotlib (the extra 'eval')") from None
-    groups = np.arange(len(results))
-    width = 0.8 / len(subjects)
-    figure = Figure(figsize=(2 + 1.2 * len(results), 4.2), layout="constrained")
+    shown = [s for s in subjects if not isinstance(s, Convolution)]
+    width = 0.8 / len(shown)
+    figure = Figure(figsize=(2 + 0.6 * len(results) * len(shown), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for i, subject in enumerate(subjects):
-        figures = [summary(result.images_per_s(i)) for result in results]
-        middle = np.array([f["median"] for f in figures])
-        whiskers = [middle - [f["p10"] for f in figures], [f["p90"] for f in figures] - middle]
-        place = groups + (i - (len(subjects) - 1) / 2) * width
-        axes.bar(place, middle, width, yerr=whiskers, capsize=2, label=_label(subject), color=_COLOURS[i % 5])
-        for group, result in enumerate(results if i else ()):
-            ratio = summary(result.ratios(i))["median"]
-            top = figures[group]["p90"]
-            axes.annotate(f"x{ratio:.2f}", (place[group], top), (0, 3), textcoords="offset points", ha="center")
-    axes.set_xticks(groups, [_cell_label(result) for result in results])
+    for i, subject in enumerate(shown):
+        groups = [(g, result) for g, result in enumerate(results) if subject.label in result.samples]
+        speeds = [summary(result.images_per_s(subject.label)) for _, result in groups]
+        middle = np.array([s["median"] for s in speeds])
+        whiskers = [middle - [s["p10"] for s in speeds], [s["p90"] for s in speeds] - middle]
+        places = [g + (i - (len(shown) - 1) / 2) * width for g, _ in groups]
+        axes.bar(places, middle, width, yerr=whiskers, capsize=2, label=_label(subject), color=_COLOURS[i % 10])
+        for (_, result), place, speed in zip(groups if i else (), places, speeds):
+            ratio = summary(result.ratios(subject.label, shown[0].label))["median"]
+            above = {"textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"x{ratio:.2f}", (place, speed["p90"]), (0, 3), **above)
+    axes.set_xticks(range(len(results)), [_cell_label(result) for result in results])
     axes.set_ylabel("images/s")
     axes.set_title(title, fontsize=9)
     axes.margins(y=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    axes.legend(frameon=False, fontsize=9)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format=os.fspath(path).rpartition(".")[2] or "png", dpi=110)
 
 
-def _label(subject: Subject) -> str:
-    way = f"coefficients, '{subject.preset.dct}'" if subject.config.is_dct else "pixels"
-    return f"{subject.config.name} ({way})"
+def _label(subject: Timed) -> str:
+    if not isinstance(subject, Subject):
+        return subject.label
+    network = subject.network
+    return f"{subject.label} ({f'coefficients, {network.preset.dct!r}' if network.config.is_dct else 'pixels'})"
 
 
 def _cell_label(result: CellResult) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from .stats import machine, summary, versions
-from .subject import Subject
-from .throughput import CellResult
+from .subject import Convolution, Subject, Timed
+from .throughput import CellResult, convolution_share, on_first_backend
 
 _STAGES = (  # what the end-to-end time of an image is told by: (title, stages that make it up)
     ("read and entropy-decode", ("read", "decode")),
@@ -20,9 +20,10 @@ _STAGES = (  # what the end-to-end time of an image is told by: (title, stages t
 )
 
 
-def table(results: Sequence[CellResult], subjects: Sequence[Subject], pictures: str) -> str:
+def table(results: Sequence[CellResult], subjects: Sequence[Timed], pictures: str) -> str:
     """Speeds, ratios, and where an end-to-end image's time goes."""
-    lines = [*_heading(subjects, pictures), "", *_speeds(results, subjects)]
+    lines = [*_heading([s for s in subjects if isinstance(s, Subject)], pictures), "", *_speeds(results, subjects)]
+    lines += _builds(results, subjects)
     shares = [r for r in results if r.cell.stage == "e2e"]
     if shares:
         largest = max(shares, key=lambda r: (r.cell.nms, r.cell.batch_size))
@@ -31,48 +32,72 @@ def table(results: Sequence[CellResult], subjects: Sequence[Subject], pictures: 
 
 
 def _heading(subjects: Sequence[Subject], pictures: str) -> list[str]:
-    box, installed = machine(), versions()
-    where = box["gpu"] if subjects[0].device.type == "cuda" else f"{box['cpu']}, {torch.get_num_threads()} threads"
-    lines = [
-        f"{where}; {box['cores']} cores; torch {installed['torch']}, backend {subjects[0].runner.info.name}, "
-        f"{subjects[0].runner.precision}",
-        f"images: {pictures}",
-    ]
-    for subject in subjects:
-        way = f"coefficients by '{subject.preset.dct}'" if subject.config.is_dct else f"pixels by {subject.decoder}"
-        weights = (
-            "seeded weights, their background biases such that about 400 scores an image pass 0.01"
-            if subject.seeded
-            else f"weights of {subject.model.info.source_file or 'a file'}"
-        )
-        lines.append(f"{subject.config.name}: {way}; {weights}")
+    box, installed, first = machine(), versions(), subjects[0]
+    gpu = first.runner.device.type == "cuda"
+    where = box["gpu"] if gpu else f"{box['cpu']}, {box['cores']} cores, {torch.get_num_threads()} threads"
+    lines = [f"{where}; torch {installed['torch']}; {first.runner.precision}", f"images: {pictures}"]
+    for network in {id(s.network): s.network for s in subjects}.values():
+        way = f"pixels by {network.decoder}"
+        if network.config.is_dct:
+            way = f"coefficients by '{network.preset.dct}'"
+        weights = "seeded weights, about 400 scores an image past 0.01"
+        if not network.seeded:
+            weights = f"weights of {network.model.info.source_file or 'a file'}"
+        lines.append(f"{network.config.name}: {way}; {weights}")
     return lines
 
 
-def _speeds(results: Sequence[CellResult], subjects: Sequence[Subject]) -> list[str]:
-    names = [subject.config.name for subject in subjects]
-    header = ["images/s (p10 to p90)", "batch", "NMS", *names, *(f"{name} / {names[0]}" for name in names[1:])]
-    rows = [header]
+def _speeds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[str]:
+    shown = [s for s in subjects if not isinstance(s, Convolution)]
+    first = shown[0].label
+    several = len({s.backend for s in shown if isinstance(s, Subject)}) > 1
+    rows = [["", "batch", "NMS", "detector", "images/s (p10 to p90)", f"ratio to {first}"]]
+    if several:
+        rows[0].append("to itself on the first backend")
     for result in results:
-        row = [
-            "end to end" if result.cell.stage == "e2e" else "network alone",
-            str(result.cell.batch_size),
-            "yes" if result.cell.nms else "no",
-        ]
-        row += [_figure(result.images_per_s(i), 1) for i in range(len(subjects))]
-        row += [_figure(result.ratios(i), 2) for i in range(1, len(subjects))]
-        rows.append(row)
+        for subject in [s for s in shown if s.label in result.samples]:
+            label, own = subject.label, on_first_backend(subject, shown)
+            row = [
+                "end to end" if result.cell.stage == "e2e" else "network alone",
+                str(result.cell.batch_size),
+                "yes" if result.cell.nms else "no",
+                label,
+                _figure(result.images_per_s(label), 1),
+                _figure(result.ratios(label, first), 2) if label != first else "",
+            ]
+            if several:
+                row.append(_figure(result.ratios(label, own), 2) if own else "")
+            rows.append(row)
     return _aligned(rows)
 
 
-def _shares(result: CellResult, subjects: Sequence[Subject]) -> list[str]:
+def _builds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[str]:
+    """What each backend took to build, how far it is from eager float32, and how much of the machine it uses."""
+    rows = [["detector", "build, s", "largest difference from eager float32", "of the machine's convolution speed"]]
+    for subject in subjects:
+        if not isinstance(subject, Subject):
+            continue
+        reached = [share for r in results if (share := convolution_share(r, subject, subjects)) is not None]
+        rows.append(
+            [
+                subject.label,
+                f"{subject.build_seconds:.1f}",
+                f"{subject.difference.largest:.1e}" if subject.difference else "is it",
+                f"{reached[0]['median']:.2f}" if reached else "",
+            ]
+        )
+    return ["", *_aligned(rows)]
+
+
+def _shares(result: CellResult, subjects: Sequence[Timed]) -> list[str]:
     cell = result.cell
+    labels = [s.label for s in subjects if isinstance(s, Subject)]
     who = f"{cell.workers} worker(s), beside the network" if cell.workers else "the main process"
-    rows = [[f"ms an image, end to end, batch {cell.batch_size}; data by {who}"] + [s.config.name for s in subjects]]
-    stages = [result.stages_ms(i) for i in range(len(subjects))]
+    rows = [[f"ms an image, end to end, batch {cell.batch_size}; data by {who}", *labels]]
+    stages = [result.stages_ms(label) for label in labels]
     if not cell.workers:  # the wait for data is the reading itself, which stands above it
         stages = [{k: v for k, v in s.items() if k != "wait"} for s in stages]
-    totals = [sum(s.seconds for s in samples) / sum(s.images for s in samples) * 1e3 for samples in result.samples]
+    totals = [result.ms_per_image(label) for label in labels]
     for title, parts in _STAGES:
         if any(part in s for part in parts for s in stages):
             values = [sum(s.get(part, 0.0) for part in parts) for s in stages]

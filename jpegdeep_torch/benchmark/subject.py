@@ -1,4 +1,4 @@
-"""What is timed: one detector on one backend, from a stage's input to its output, by the code that users run."""
+"""What is timed: a detector on a backend, from a stage's input to its output, by the code that users run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..backends import Runner, get_backend
+from ..backends import Comparison, Runner, compare, get_backend
+from ..backends.base import example_inputs
+from ..backends.roofline import LargestConvolution
 from ..data.dataset import JpegDataset, JpegLoader, prepare_inputs
 from ..data.reading import Source
 from ..detection import detect, ssd300_anchors
@@ -24,96 +27,18 @@ from .seeded import seeded_detector
 CALIBRATION_IMAGES = 4
 
 
-@dataclass
-class Subject:
-    """A detector made ready, with its inputs."""
+@dataclass(frozen=True)
+class Cell:
+    """One comparison: all subjects that can, at these settings."""
 
-    model: nn.Module
-    runner: Runner
-    preset: Preset
-    sources: list[Source]
-    seeded: bool
-    decoder: str = DEFAULT_DECODER
-    _anchors: Tensor | None = field(default=None, repr=False)
+    stage: str  # 'model' or 'e2e'
+    batch_size: int
+    nms: bool
+    workers: int = 0  # e2e only
 
-    @property
-    def config(self) -> ModelConfig:
-        return self.model.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.runner.device
-
-    @property
-    def anchors(self) -> Tensor:
-        if self._anchors is None:
-            self._anchors = ssd300_anchors(self.config.anchor_scales, self.device)
-        return self._anchors
-
-    def loader(self, batch_size: int, workers: int = 0, *, endless: bool = False) -> JpegLoader:
-        """Batches of the sources, in order; `endless` starts over at the end."""
-        dataset = JpegDataset(self.sources, self.config, self.preset, decoder=self.decoder)
-        sampler = _Endless(len(self.sources), batch_size) if endless else None
-        return JpegLoader(dataset, batch_size, workers, sampler=sampler, pin_memory=self.device.type == "cuda")
-
-    def prepared(self, batch_size: int) -> tuple[Tensor, ...]:
-        """The first `batch_size` images (over again where there are fewer), prepared, on the device."""
-        batch = next(iter(self.loader(batch_size, endless=True)))
-        return prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
-
-    def synchronize(self) -> None:
-        """Waits for the GPU, so that a clock reading means something."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
-class _Endless:
-    """Indices 0 .. count - 1, over and over; a sampler."""
-
-    def __init__(self, count: int, batch_size: int):
-        self.count = count
-        self.batches = -(-count // batch_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.cycle(range(self.count))
-
-    def __len__(self) -> int:
-        return self.count
-
-
-def make_subject(
-    name: str,
-    sources: Sequence[Source],
-    *,
-    weights: str | None = None,
-    backend: str = "torch",
-    device: str = "cpu",
-    precision: str = "float32",
-    batch_sizes: Sequence[int] = (1, 8),
-    dct: str | None = None,
-    decoder: str = DEFAULT_DECODER,
-    seed: int = 0,
-) -> Subject:
-    """Builds the detector `name`, from a weights file or seeded, on a backend.  JpegDeepError."""
-    if weights is not None:
-        model = load_model(weights)
-        if model.config.name != name:
-            raise CheckpointError(f"{weights}: holds {model.config.name}, expected {name}")
-        preset = get_preset(model.info.preset, dct)
-    else:
-        preset = get_preset("voc", dct)
-        model = None
-    if model is None:
-        config = model_config(name)
-        if config.task != "detector":
-            raise ModelError(f"{name}: a classifier, expected a detector")
-        dataset = JpegDataset(sources, config, preset, decoder=decoder)
-        batch = dataset.__getitems__(range(min(CALIBRATION_IMAGES, len(dataset))))
-        for _, error in batch.errors:
-            raise error
-        model = seeded_detector(name, prepare_inputs(batch.inputs, config, preset), seed)
-    runner = get_backend(backend).build(model, device, precision, batch_sizes)
-    return Subject(model, runner, preset, list(sources), seeded=weights is None, decoder=decoder)
+    def __str__(self) -> str:
+        stage = "network alone" if self.stage == "model" else "end to end"
+        return f"{stage}, batch {self.batch_size}, {'with' if self.nms else 'without'} NMS"
 
 
 @dataclass
@@ -129,62 +54,233 @@ class Sample:
         return self.images / self.seconds
 
 
-def check_finite(subject: Subject, outputs: tuple[Tensor, Tensor]) -> None:
+class Timed(Protocol):
+    """What `throughput.measure` takes in turn."""
+
+    label: str
+
+    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+        """A function that times one batch of `cell`; None where there is no such stage."""
+
+
+@dataclass
+class Network:
+    """A detector's weights and how its inputs are made, before a backend has had its hands on it."""
+
+    model: nn.Module
+    preset: Preset
+    sources: list[Source]
+    seeded: bool
+    decoder: str = DEFAULT_DECODER
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    def loader(self, batch_size: int, workers: int, pin_memory: bool = False) -> JpegLoader:
+        """Batches of the sources, in order and over again without end."""
+        dataset = JpegDataset(self.sources, self.config, self.preset, decoder=self.decoder)
+        return JpegLoader(dataset, batch_size, workers, sampler=_Endless(len(dataset)), pin_memory=pin_memory)
+
+    def prepared(self, batch_size: int, device: torch.device | str = "cpu", dtype=torch.float32) -> tuple[Tensor, ...]:
+        """The first `batch_size` images (over again where there are fewer), as the network takes them."""
+        batch = next(iter(self.loader(batch_size, 0)))
+        return prepare_inputs(batch.inputs, self.config, self.preset, device, dtype)
+
+
+class _Endless:
+    """Indices 0 .. count - 1, over and over; a sampler."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.cycle(range(self.count))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def make_network(
+    name: str,
+    sources: Sequence[Source],
+    *,
+    weights: str | None = None,
+    dct: str | None = None,
+    decoder: str = DEFAULT_DECODER,
+    seed: int = 0,
+) -> Network:
+    """The detector `name`, from a weights file or seeded (see `seeded_detector`).  JpegDeepError."""
+    if weights is not None:
+        model = load_model(weights)
+        if model.config.name != name:
+            raise CheckpointError(f"{weights}: holds {model.config.name}, expected {name}")
+        return Network(model, get_preset(model.info.preset, dct), list(sources), seeded=False, decoder=decoder)
+    config, preset = model_config(name), get_preset("voc", dct)
+    if config.task != "detector":
+        raise ModelError(f"{name}: a classifier, expected a detector")
+    dataset = JpegDataset(sources, config, preset, decoder=decoder)
+    batch = dataset.__getitems__(range(min(CALIBRATION_IMAGES, len(dataset))))
+    for _, error in batch.errors:
+        raise error
+    model = seeded_detector(name, prepare_inputs(batch.inputs, config, preset), seed)
+    return Network(model, preset, list(sources), seeded=True, decoder=decoder)
+
+
+@dataclass
+class Subject:
+    """A Network on one backend, built for each batch size as a Detector with that batch size would be."""
+
+    network: Network
+    backend: str
+    runners: dict[int, Runner]
+    label: str
+    difference: Comparison | None = None  # from eager float32; None for eager float32 itself
+    _anchors: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def runner(self) -> Runner:
+        """Any of its runners: they differ in nothing but the batch size."""
+        return next(iter(self.runners.values()))
+
+    @property
+    def build_seconds(self) -> float:
+        return sum(runner.build_seconds for runner in set(self.runners.values()))
+
+    @property
+    def anchors(self) -> Tensor:
+        if self._anchors is None:
+            self._anchors = ssd300_anchors(self.network.config.anchor_scales, self.runner.device)
+        return self._anchors
+
+    def synchronize(self) -> None:
+        """Waits for the GPU, so that a clock reading means something."""
+        if self.runner.device.type == "cuda":
+            torch.cuda.synchronize(self.runner.device)
+
+    def stage(self, cell: Cell) -> Callable[[], Sample]:
+        """See `Timed`."""
+        return self._model_stage(cell) if cell.stage == "model" else self._end_to_end_stage(cell)
+
+    def _model_stage(self, cell: Cell) -> Callable[[], Sample]:
+        """The network on a batch that lies ready on the device, and NMS where asked for."""
+        runner = self.runners[cell.batch_size]
+        inputs = self.network.prepared(cell.batch_size, runner.device, runner.dtype)
+        check_finite(self.label, runner(*inputs))
+
+        def run() -> Sample:
+            self.synchronize()
+            started = time.perf_counter()
+            outputs = runner(*inputs)
+            self.synchronize()
+            network = time.perf_counter()
+            if cell.nms:
+                detect(*outputs, self.anchors)
+                self.synchronize()
+            ended = time.perf_counter()
+            stages = {"network": (network - started) * 1e3}
+            if cell.nms:
+                stages["nms"] = (ended - network) * 1e3
+            return Sample(cell.batch_size, ended - started, stages)
+
+        return run
+
+    def _end_to_end_stage(self, cell: Cell) -> Callable[[], Sample]:
+        """One more batch of the endless stream, from JPEG bytes to boxes in pixels of the original image.
+
+        Worker processes go on reading ahead between two calls until they are as far ahead as they may be.
+        """
+        runner, network = self.runners[cell.batch_size], self.network
+        batches = iter(network.loader(cell.batch_size, cell.workers, pin_memory=runner.device.type == "cuda"))
+
+        def run() -> Sample:
+            started = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter()
+            inputs = prepare_inputs(batch.inputs, network.config, network.preset, runner.device, runner.dtype)
+            self.synchronize()
+            transferred = time.perf_counter()
+            outputs = runner(*inputs)
+            self.synchronize()
+            computed = time.perf_counter()
+            if cell.nms:
+                detect(*outputs, self.anchors, batch.image_sizes)
+                self.synchronize()
+            ended = time.perf_counter()
+            # What workers did, they did beside the network: their time is told apart from the wait for them.
+            stages = dict(batch.stages_ms)
+            stages["wait"] = (waited - started) * 1e3
+            stages["transfer"] = (transferred - waited) * 1e3
+            stages["network"] = (computed - transferred) * 1e3
+            if cell.nms:
+                stages["nms"] = (ended - computed) * 1e3
+            return Sample(len(batch), ended - started, stages)
+
+        return run
+
+
+def make_subject(
+    network: Network, backend: str, device: str, precision: str, batch_sizes: Sequence[int], *, alone: bool = True
+) -> Subject:
+    """Builds `network` on a backend and holds its outputs against eager float32.
+
+    `alone`: no other backend takes part, so the label need not name it.  JpegDeepError also where the outputs are not
+    finite or further off than the precision's tolerance: what computes something else has no speed.
+    """
+    maker = get_backend(backend)
+    if backend == "torch":
+        shared = maker.build(network.model, device, precision, tuple(batch_sizes))
+        runners = dict.fromkeys(batch_sizes, shared)
+    else:
+        runners = {size: maker.build(network.model, device, precision, (size,)) for size in batch_sizes}
+    label = network.config.name if alone else f"{network.config.name}, {backend}"
+    subject = Subject(network, backend, runners, label)
+    if backend != "torch" or precision != "float32":
+        size = min(batch_sizes)
+        subject.difference = compare(runners[size], network.model, network.prepared(size))
+        if not subject.difference.ok:
+            raise JpegDeepError(f"{label}, {precision}: wrong, not fast: {subject.difference}")
+    return subject
+
+
+def check_finite(label: str, outputs: tuple[Tensor, Tensor]) -> None:
     """JpegDeepError where the network gave NaN or infinity: a speed of nonsense is not a speed."""
     for what, tensor in zip(("logits", "offsets"), outputs):
         if not torch.isfinite(tensor).all():
-            raise JpegDeepError(f"{subject.config.name}: its {what} are not finite in {subject.runner.precision}")
+            raise JpegDeepError(f"{label}: its {what} are not finite")
 
 
-def model_stage(subject: Subject, batch_size: int, nms: bool) -> Callable[[], Sample]:
-    """-> a function that times the network on a batch that lies ready on the device, and NMS where asked for."""
-    inputs = subject.prepared(batch_size)
+class Convolution:
+    """A subject's largest 3x3 convolution alone, as its backend runs it: the machine's own convolution speed.
 
-    def run() -> Sample:
-        subject.synchronize()
-        started = time.perf_counter()
-        outputs = subject.runner(*inputs)
-        subject.synchronize()
-        network = time.perf_counter()
-        if nms:
-            detect(*outputs, subject.anchors)
-            subject.synchronize()
-        ended = time.perf_counter()
-        stages = {"network": (network - started) * 1e3} | ({"nms": (ended - network) * 1e3} if nms else {})
-        return Sample(batch_size, ended - started, stages)
-
-    check_finite(subject, subject.runner(*inputs))
-    return run
-
-
-def end_to_end_stage(subject: Subject, batch_size: int, nms: bool, workers: int) -> Callable[[], Sample]:
-    """-> a function that times one more batch of the endless stream from JPEG bytes to boxes in original pixels.
-
-    Worker processes go on reading ahead between two calls until they are as far ahead as they may be.
+    Taken in turn with the network, in the cells that time the network alone, largest batch, without NMS.
     """
-    batches = iter(subject.loader(batch_size, workers, endless=True))
 
-    def run() -> Sample:
-        started = time.perf_counter()
-        batch = next(batches)
-        waited = time.perf_counter()
-        inputs = prepare_inputs(batch.inputs, subject.config, subject.preset, subject.device, subject.runner.dtype)
-        subject.synchronize()
-        transferred = time.perf_counter()
-        outputs = subject.runner(*inputs)
-        subject.synchronize()
-        network = time.perf_counter()
-        if nms:
-            detect(*outputs, subject.anchors, batch.image_sizes)
-            subject.synchronize()
-        ended = time.perf_counter()
-        # What the workers did, they did beside the network: their time is told apart from the wait for them.
-        stages = dict(batch.stages_ms)
-        stages["wait"] = (waited - started) * 1e3
-        stages["transfer"] = (transferred - waited) * 1e3
-        stages["network"] = (network - transferred) * 1e3
-        if nms:
-            stages["nms"] = (ended - network) * 1e3
-        return Sample(len(batch), ended - started, stages)
+    def __init__(self, subject: Subject):
+        runner = subject.runner
+        self.batch_size = max(subject.runners)
+        self.single = LargestConvolution(subject.network.model)
+        self.runner = get_backend(subject.backend).build(
+            self.single, runner.device, runner.precision, (self.batch_size,)
+        )
+        self.subject = subject
+        self.label = f"{subject.label}: {self.single.work.name} alone"
 
-    return run
+    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+        """See `Timed`."""
+        if cell != Cell("model", self.batch_size, False):
+            return None
+        inputs = self.runner.prepare(example_inputs(self.single, self.batch_size, self.runner.device))
+
+        def run() -> Sample:
+            self.subject.synchronize()
+            started = time.perf_counter()
+            self.runner(*inputs)
+            self.subject.synchronize()
+            return Sample(self.batch_size, time.perf_counter() - started)
+
+        return run
+
+    def efficiency(self, network: Sequence[Sample], convolution: Sequence[Sample]) -> list[float]:
+        """Round by round: the time that the convolution predicts for the network, over the network's."""
+        return [self.single.efficiency(a.seconds, b.seconds) for a, b in zip(network, convolution)]

@@ -8,47 +8,38 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .stats import summary
-from .subject import Sample, Subject, end_to_end_stage, model_stage
+from .subject import Cell, Convolution, Sample, Subject, Timed
 
 FEWEST_ROUNDS = 3
 _DATA_BOUND = 0.1  # share of a batch's time spent waiting for data, past which what was read ahead is used up first
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One comparison: all subjects at these settings."""
-
-    stage: str  # 'model' or 'e2e'
-    batch_size: int
-    nms: bool
-    workers: int = 0  # e2e only
-
-    def __str__(self) -> str:
-        return f"{self.stage}, batch {self.batch_size}, {'with' if self.nms else 'without'} NMS"
-
-
 @dataclass
 class CellResult:
-    """The rounds of one cell: samples[subject][round]."""
+    """The rounds of one cell: samples[label][round], in the order of the subjects."""
 
     cell: Cell
-    samples: list[list[Sample]] = field(default_factory=list)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
 
-    def images_per_s(self, subject: int) -> list[float]:
-        return [sample.images_per_s for sample in self.samples[subject]]
+    def images_per_s(self, label: str) -> list[float]:
+        return [sample.images_per_s for sample in self.samples[label]]
 
-    def ratios(self, subject: int, base: int = 0) -> list[float]:
-        """Speed of `subject` over that of `base`, round by round."""
-        return [a / b for a, b in zip(self.images_per_s(subject), self.images_per_s(base))]
+    def ratios(self, label: str, base: str) -> list[float]:
+        """Speed of `label` over that of `base`, round by round."""
+        return [a / b for a, b in zip(self.images_per_s(label), self.images_per_s(base))]
 
-    def stages_ms(self, subject: int) -> dict[str, float]:
+    def stages_ms(self, label: str) -> dict[str, float]:
         """Milliseconds an image and stage, over all rounds."""
-        images = sum(sample.images for sample in self.samples[subject])
+        images = sum(sample.images for sample in self.samples[label])
         total: dict[str, float] = {}
-        for sample in self.samples[subject]:
-            for stage, ms in sample.stages_ms.items():
-                total[stage] = total.get(stage, 0.0) + ms
+        for sample in self.samples[label]:
+            _add(total, sample.stages_ms)
         return {stage: ms / images for stage, ms in total.items()}
+
+    def ms_per_image(self, label: str) -> float:
+        """Over all rounds."""
+        samples = self.samples[label]
+        return sum(s.seconds for s in samples) / sum(s.images for s in samples) * 1e3
 
 
 def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool], workers: int) -> list[Cell]:
@@ -62,39 +53,30 @@ def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool]
 
 
 def measure(
-    subjects: Sequence[Subject], cell: Cell, seconds: float, on_round: Callable[[float], None] | None = None
+    subjects: Sequence[Timed], cell: Cell, seconds: float, on_round: Callable[[], None] | None = None
 ) -> CellResult:
     """Times `subjects` in turn (A B A B ...) for about `seconds`, after a warm-up; at least 3 rounds.
 
-    `on_round` is called with the seconds that each round took, the warm-up's too.
+    `on_round` is called after the warm-up and after each round.
     """
-    runs = [_prepare(subject, cell) for subject in subjects]
-    started = time.perf_counter()
-    settle = [_settle(run, cell) for run in runs]
-    if on_round is not None:
-        on_round(time.perf_counter() - started)
-    result = CellResult(cell, [[] for _ in subjects])
-    started = time.perf_counter()
+    runs = {subject.label: run for subject in subjects if (run := subject.stage(cell)) is not None}
+    settle = {label: _settle(run, cell) for label, run in runs.items()}
+    result = CellResult(cell, {label: [] for label in runs})
+    rounds, started = 0, time.perf_counter()
     gc.collect()
-    gc.disable()  # its pauses would fall on one of the two
+    gc.disable()  # its pauses would fall on one of them
     try:
-        while len(result.samples[0]) < FEWEST_ROUNDS or time.perf_counter() - started < seconds:
-            begun = time.perf_counter()
-            for run, batches, samples in zip(runs, settle, result.samples):
-                for _ in range(batches):
-                    run()
-                samples.append(run() if not batches else _merged(run() for _ in range(2 * batches)))
+        while rounds < FEWEST_ROUNDS or time.perf_counter() - started < seconds:
             if on_round is not None:
-                on_round(time.perf_counter() - begun)
+                on_round()
+            for label, run in runs.items():
+                for _ in range(settle[label]):
+                    run()
+                result.samples[label].append(_merged(run() for _ in range(2 * settle[label] or 1)))
+            rounds += 1
     finally:
         gc.enable()
     return result
-
-
-def _prepare(subject: Subject, cell: Cell) -> Callable[[], Sample]:
-    if cell.stage == "model":
-        return model_stage(subject, cell.batch_size, cell.nms)
-    return end_to_end_stage(subject, cell.batch_size, cell.nms, cell.workers)
 
 
 def _settle(run: Callable[[], Sample], cell: Cell) -> int:
@@ -104,15 +86,14 @@ def _settle(run: Callable[[], Sample], cell: Cell) -> int:
     done at once and as far ahead at a sample's end as at its beginning.  Where the data is, a sample would start with
     batches that cost it nothing: they are used up first, and the sample is longer.
     """
-    ahead = 2 * cell.workers
-    first = run()
-    if first.seconds < 1.0:
-        first = run()
-    if not ahead:
-        return 0
-    samples = [run() for _ in range(ahead + 1)] if first.seconds < 0.2 else [first]
-    last = samples[-1]
-    return ahead if last.stages_ms["wait"] / 1e3 > _DATA_BOUND * last.seconds else 0
+    ahead = 2 * cell.workers  # batches, PyTorch's default
+    sample = run()
+    if sample.seconds < 1.0:
+        sample = run()
+    if sample.seconds < 0.2:
+        for _ in range(ahead):
+            sample = run()
+    return ahead if sample.stages_ms.get("wait", 0.0) / 1e3 > _DATA_BOUND * sample.seconds else 0
 
 
 def _merged(samples: Iterator[Sample]) -> Sample:
@@ -120,46 +101,73 @@ def _merged(samples: Iterator[Sample]) -> Sample:
     for sample in samples:
         whole.images += sample.images
         whole.seconds += sample.seconds
-        for stage, ms in sample.stages_ms.items():
-            whole.stages_ms[stage] = whole.stages_ms.get(stage, 0.0) + ms
+        _add(whole.stages_ms, sample.stages_ms)
     return whole
 
 
-def cell_json(result: CellResult, subjects: Sequence[Subject]) -> tuple[list[dict], list[dict]]:
-    """(one result a subject, one ratio a subject but the first), as DESIGN.md lays them down."""
+def _add(total: dict[str, float], stages_ms: dict[str, float]) -> None:
+    for stage, ms in stages_ms.items():
+        total[stage] = total.get(stage, 0.0) + ms
+
+
+def on_first_backend(subject: Timed, subjects: Sequence[Timed]) -> str | None:
+    """The label of the same network on the first backend, where `subject` is not that itself."""
+    if not isinstance(subject, Subject):
+        return None
+    first = next(s for s in subjects if isinstance(s, Subject) and s.network is subject.network)
+    return None if first is subject else first.label
+
+
+def pairs(result: CellResult, subjects: Sequence[Timed]) -> list[tuple[str, str]]:
+    """(numerator, denominator) of the ratios that a cell tells: each subject to the first, and each network to itself
+    on the first backend."""
+    present = [s for s in subjects if s.label in result.samples and not isinstance(s, Convolution)]
+    found = [(s.label, present[0].label) for s in present[1:]]
+    found += [(s.label, own) for s in present if (own := on_first_backend(s, subjects)) is not None]
+    return list(dict.fromkeys(found))
+
+
+def convolution_share(result: CellResult, subject: Timed, subjects: Sequence[Timed]) -> dict[str, float] | None:
+    """How much of the machine's own convolution speed the network reaches, where this cell tells."""
+    for other in subjects:
+        if isinstance(other, Convolution) and other.subject is subject and other.label in result.samples:
+            return summary(other.efficiency(result.samples[subject.label], result.samples[other.label]))
+    return None
+
+
+def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict], list[dict]]:
+    """(one result a subject, one ratio a pair), as DESIGN.md lays them down."""
     cell = result.cell
+    settings = {"batch_size": cell.batch_size, "stage": cell.stage, "nms": cell.nms, "workers": cell.workers}
     rows = []
-    for i, subject in enumerate(subjects):
-        samples = result.images_per_s(i)
-        rows.append(
-            {
-                "model": subject.config.name,
-                "backend": subject.runner.info.name,
-                "device": str(subject.device),
-                "precision": subject.runner.precision,
-                "batch_size": cell.batch_size,
-                "stage": cell.stage,
-                "nms": cell.nms,
-                "workers": cell.workers,
-                "preset": subject.preset.name,
-                "dct": subject.preset.dct if subject.config.is_dct else None,
-                "seeded_weights": subject.seeded,
-                "build_seconds": subject.runner.build_seconds,
-                "images_per_s": summary(samples),
-                "samples": samples,
-                "stages_ms": result.stages_ms(i),
-            }
-        )
-    ratios = [
-        {
-            "numerator": subjects[i].config.name,
-            "denominator": subjects[0].config.name,
-            "stage": cell.stage,
-            "batch_size": cell.batch_size,
-            "nms": cell.nms,
-            "samples": result.ratios(i),
-            **summary(result.ratios(i)),
-        }
-        for i in range(1, len(subjects))
-    ]
+    for subject in subjects:
+        if subject.label not in result.samples or isinstance(subject, Convolution):
+            continue
+        samples = result.images_per_s(subject.label)
+        about = _subject_json(subject) if isinstance(subject, Subject) else {"model": subject.label}
+        speed = {"images_per_s": summary(samples), "samples": samples, "stages_ms": result.stages_ms(subject.label)}
+        rows.append(about | settings | speed)
+        if (reached := convolution_share(result, subject, subjects)) is not None:
+            rows[-1]["convolution_speed_reached"] = reached
+    ratios = []
+    for numerator, denominator in pairs(result, subjects):
+        samples = result.ratios(numerator, denominator)
+        about = {"numerator": numerator, "denominator": denominator}
+        ratios.append(about | settings | summary(samples) | {"samples": samples})
     return rows, ratios
+
+
+def _subject_json(subject: Subject) -> dict[str, object]:
+    network, difference = subject.network, subject.difference
+    return {
+        "model": network.config.name,
+        "backend": subject.backend,
+        "device": str(subject.runner.device),
+        "precision": subject.runner.precision,
+        "preset": network.preset.name,
+        "dct": network.preset.dct if network.config.is_dct else None,
+        "decoder": None if network.config.is_dct and network.preset.dct == "dct" else network.decoder,
+        "seeded_weights": network.seeded,
+        "build_seconds": subject.build_seconds,
+        "largest_difference": difference.largest if difference else 0.0,
+    }

@@ -115,11 +115,13 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
     return batch
 
 
-def _one_thread(_worker: int) -> None:
+def one_thread(_worker: int) -> None:
+    """A worker_init_fn: as many workers as there are cores must not start as many threads each."""
     torch.set_num_threads(1)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def as_it_is(batch: Batch) -> Batch:
+    """A collate_fn for datasets whose __getitems__ makes the batch."""
     return batch
 
 
@@ -155,11 +157,11 @@ class JpegLoader:
             batch_size=batch_size,
             num_workers=workers,
             sampler=sampler,
-            collate_fn=_as_it_is,  # the dataset's __getitems__ makes the batch
+            collate_fn=as_it_is,  # the dataset's __getitems__ makes the batch
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import base64
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,7 @@ from .imagenet import ImageNetResult
 from .matching import FALSE, HIT, ClassMatches
 
 _PICTURE_PX = 300
+_MOST_OF_AN_IMAGE = 2  # pictures in a gallery: one bad image would fill it
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#202124;background:#fff}
@@ -33,6 +35,7 @@ h1{font-size:1.6em}h2{font-size:1.2em;margin-top:1.8em;border-bottom:1px solid #
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}
 .settings td{text-align:left;vertical-align:top;overflow-wrap:anywhere}
+.bars{flex:0 0 100%}
 .big{font-size:1.5em;margin-right:1.6em;display:inline-block}.big small{font-size:.55em;color:#5f6368;display:block}
 .pictures{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:300px}
 figcaption{font-size:.85em;color:#5f6368;overflow-wrap:anywhere}img{max-width:100%}
@@ -53,16 +56,21 @@ class Figure:
 def false_positives(
     images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
 ) -> list[Figure]:
-    """The false detections of highest score, over all classes, each with the object it overlaps most (white)."""
+    """The surest false detections, at most two of an image, each with the object it overlaps most (white)."""
     rows = [
         (float(match.scores[row]), k, int(row))
         for k, match in enumerate(matches)
-        for row in np.flatnonzero(match.outcomes == FALSE)[:most]
+        for row in np.flatnonzero(match.outcomes == FALSE)[: most * 50]
     ]
-    figures = []
-    for score, k, row in sorted(rows, key=lambda item: -item[0])[:most]:
+    figures: list[Figure] = []
+    shown: Counter[int] = Counter()
+    for score, k, row in sorted(rows, key=lambda item: -item[0]):
         match, name = matches[k], class_names[k]
-        image = images[match.images[row]]
+        index = int(match.images[row])
+        if len(figures) == most or shown[index] == _MOST_OF_AN_IMAGE:
+            continue
+        shown[index] += 1
+        image = images[index]
         boxes, texts, colours = [match.boxes[row]], [f"{name} {score:.2f}"], [class_colour(k + 1)]
         why = "no such object near"
         if match.objects[row] >= 0:

@@ -57,26 +57,24 @@ class Axis:
     drop_frequencies: bool
 
 
-def bilinear_matrix(in_px: int, out_px: int, antialias: bool) -> np.ndarray:
-    """The resampler as a float64 matrix (out_px, in_px), each row summing to 1.
+def axis_blocks(axis: Axis) -> tuple[int, int]:
+    """How many blocks the axis has in the network's grid, and in the file's."""
+    samples = -(-axis.canvas_px // 2) if axis.halve else axis.canvas_px
+    return -(-samples // 8), -(-axis.image_px // (8 * axis.ratio))
 
-    Pixel centres lie at half pixels and edges are clamped.  Without antialiasing: two taps, as cv2's INTER_LINEAR and
-    torch's interpolate(mode='bilinear', align_corners=False) have.  With it: a triangle as wide as the scale when
-    shrinking, its taps beyond the edges left out, as Pillow's and torch's antialias=True have.
-    """
-    scale = in_px / out_px
-    if not antialias or scale <= 1:
-        source = np.clip((np.arange(out_px) + 0.5) * scale - 0.5, 0, in_px - 1)
-        left = np.minimum(source.astype(np.int64), max(in_px - 2, 0))
-        matrix = np.zeros((out_px, in_px))
-        rows = np.arange(out_px)
-        matrix[rows, left] = 1 - (source - left)
-        if in_px > 1:
-            matrix[rows, left + 1] = source - left
-        return matrix
-    centre = (np.arange(out_px)[:, None] + 0.5) * scale
-    weights = np.maximum(0, 1 - np.abs(np.arange(in_px)[None, :] + 0.5 - centre) / scale)
-    return weights / weights.sum(axis=1, keepdims=True)
+
+def axis_matrix(axis: Axis) -> np.ndarray:
+    """float64 (8 * output blocks, 8 * input blocks): from the file's coefficients to the network's, along one axis."""
+    output_blocks, input_blocks = axis_blocks(axis)
+    matrix = np.zeros((8 * output_blocks, 8 * input_blocks))
+    for o, (first, piece) in enumerate(axis_pieces(axis)):
+        matrix[8 * o : 8 * o + 8, 8 * first : 8 * first + piece.shape[1]] = piece
+    return matrix
+
+
+def axis_pieces(axis: Axis) -> list[tuple[int, np.ndarray]]:
+    """The same without what is zero: for each output block its first input block, and (8, 8 * input blocks) of it."""
+    return [_piece(axis, o) for o in range(axis_blocks(axis)[0])]
 
 
 def kept_frequencies(axis: Axis) -> int:
@@ -86,58 +84,78 @@ def kept_frequencies(axis: Axis) -> int:
     return min(8, max(1, int(np.ceil(8 * samples_out / samples_in))))
 
 
-def axis_matrix(axis: Axis) -> np.ndarray:
-    """float64 (8 * output blocks, 8 * input blocks): from the file's coefficients to the network's, along one axis."""
-    samples = _sample_matrix(axis)
-    blocks_out, blocks_in = samples.shape[0] // 8, -(-samples.shape[1] // 8)
-    # Samples by which the encoder filled up its last block are in its coefficients, and nothing is made of them.
-    padded = np.zeros((8 * blocks_out, 8 * blocks_in))
-    padded[:, : samples.shape[1]] = samples
-    half = (padded.reshape(-1, 8) @ DCT.T).reshape(blocks_out, 8, 8 * blocks_in)
-    matrix = np.matmul(DCT, half)
-    if axis.drop_frequencies:
-        matrix.reshape(blocks_out, 8, blocks_in, 8)[..., kept_frequencies(axis) :] = 0
-    return matrix.reshape(8 * blocks_out, 8 * blocks_in)
-
-
-def _sample_matrix(axis: Axis) -> np.ndarray:
-    """S: (8 * output blocks, samples of the component)."""
+def _piece(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
+    placed = _canvas_pixels(axis, output_block) - axis.before_px  # (2, 8)
+    inside = (placed >= 0) & (placed < axis.place_px)
+    if not inside.any():
+        return 0, np.zeros((8, 0))
     used_px = axis.stop_px - axis.start_px
-    resampled = bilinear_matrix(used_px, axis.place_px, axis.antialias)
-    canvas = np.zeros((axis.canvas_px, axis.image_px))
-    inside = slice(axis.before_px, axis.before_px + axis.place_px)
-    canvas[inside, axis.start_px : axis.stop_px] = resampled[:, ::-1] if axis.flip else resampled
-    return _fill_last_block(_from_component(canvas, axis.ratio, axis.smooth), axis)
+    low, weights = _resampler(np.clip(placed, 0, axis.place_px - 1), used_px, axis.place_px, axis.antialias)
+    rows = (weights * inside[..., None]).mean(axis=0)  # over pixels low, low + 1, ... of the part that is used
+    if axis.flip:
+        low, rows = used_px - low - rows.shape[1], rows[:, ::-1]
+    first_sample, rows = _over_samples(rows, axis.start_px + low, axis)
+    # Samples by which the encoder filled up its last block are in its coefficients, and nothing is made of them.
+    first_block, end_block = first_sample // 8, -(-(first_sample + rows.shape[1]) // 8)
+    padded = np.zeros((8, 8 * (end_block - first_block)))
+    padded[:, first_sample - 8 * first_block :][:, : rows.shape[1]] = rows
+    matrix = DCT @ (padded.reshape(-1, 8) @ DCT.T).reshape(8, -1)
+    if axis.drop_frequencies:
+        matrix.reshape(8, -1, 8)[..., kept_frequencies(axis) :] = 0
+    return first_block, matrix
 
 
-def _from_component(matrix: np.ndarray, ratio: int, smooth: bool) -> np.ndarray:
-    """Takes a matrix over image pixels to one over the component's samples: times libjpeg's upsampling."""
+def _canvas_pixels(axis: Axis, output_block: int) -> np.ndarray:
+    """int64 (2, 8): the two pixels of the canvas whose mean is each sample of an output block.
+
+    Beyond the canvas its end is repeated, as libjpeg's compressor does (jcsample.c, jcprepct.c).
+    """
+    samples = np.arange(8 * output_block, 8 * output_block + 8)
+    if axis.halve:
+        if not axis.repeat_pixels:
+            samples = np.minimum(samples, -(-axis.canvas_px // 2) - 1)
+        pixels = np.stack([2 * samples, 2 * samples + 1])
+    else:
+        pixels = np.stack([samples, samples])
+    return np.minimum(pixels, axis.canvas_px - 1)
+
+
+def _resampler(rows: np.ndarray, in_px: int, out_px: int, antialias: bool) -> tuple[int, np.ndarray]:
+    """Those rows of the resampler's matrix: the first column that is not zero in all, and float64 (*rows.shape, n).
+
+    Pixel centres lie at half pixels and edges are clamped.  Without antialiasing: two taps, as cv2's INTER_LINEAR and
+    torch's interpolate(mode='bilinear', align_corners=False) have.  With it: a triangle as wide as the scale when
+    shrinking, its taps beyond the edges left out, as Pillow's and torch's antialias=True have.
+    """
+    scale = in_px / out_px
+    centre = (rows + 0.5) * scale
+    if antialias and scale > 1:
+        low, high = max(0, int(np.floor(centre.min() - scale))), min(in_px, int(np.ceil(centre.max() + scale)))
+        weights = np.maximum(0, 1 - np.abs(np.arange(low, high) + 0.5 - centre[..., None]) / scale)
+        return low, weights / weights.sum(axis=-1, keepdims=True)
+    source = np.clip(centre - 0.5, 0, in_px - 1)
+    low, high = int(source.min()), min(in_px, int(source.max()) + 2)
+    return low, np.maximum(0, 1 - np.abs(np.arange(low, high) - source[..., None]))
+
+
+def _over_samples(rows: np.ndarray, first_px: int, axis: Axis) -> tuple[int, np.ndarray]:
+    """From columns over the image's pixels to columns over the component's samples, of which the first is returned
+    too: times libjpeg's upsampling."""
+    ratio = axis.ratio
     if ratio == 1:
-        return matrix
-    count = -(-matrix.shape[1] // ratio)
-    whole = np.zeros((matrix.shape[0], count * ratio))
-    whole[:, : matrix.shape[1]] = matrix
-    if not smooth:
-        return whole.reshape(-1, count, ratio).sum(axis=2)
-    # A pixel is 3/4 of the sample that it lies in and 1/4 of the one it is nearer to; edges are clamped.
+        return first_px, rows
+    # A sample more on each side, where there is one: interpolation reaches that far, and clamps only at the ends.
+    first = max(0, first_px // ratio - 1)
+    end = min(-(-axis.image_px // ratio), -(-(first_px + rows.shape[1]) // ratio) + 1)
+    whole = np.zeros((len(rows), (end - first) * ratio))
+    whole[:, first_px - first * ratio :][:, : rows.shape[1]] = rows
+    if not axis.smooth:
+        return first, whole.reshape(len(rows), -1, ratio).sum(axis=2)
+    # A pixel is 3/4 of the sample that it lies in and 1/4 of the one it is nearer to.
     even, odd = whole[:, 0::2], whole[:, 1::2]
     result = 0.75 * (even + odd)
     result[:, :-1] += 0.25 * even[:, 1:]
     result[:, 1:] += 0.25 * odd[:, :-1]
     result[:, 0] += 0.25 * even[:, 0]
     result[:, -1] += 0.25 * odd[:, -1]
-    return result
-
-
-def _fill_last_block(matrix: np.ndarray, axis: Axis) -> np.ndarray:
-    """Halves the canvas where asked, and repeats its end up to a whole number of blocks, as libjpeg does."""
-    if not axis.halve:
-        return _repeat_last(matrix, -(-axis.canvas_px // 8) * 8)
-    samples = -(-axis.canvas_px // 2)
-    whole = -(-samples // 8) * 8
-    matrix = _repeat_last(matrix, 2 * (whole if axis.repeat_pixels else samples))
-    return _repeat_last((matrix[0::2] + matrix[1::2]) / 2, whole)
-
-
-def _repeat_last(matrix: np.ndarray, rows: int) -> np.ndarray:
-    return np.concatenate([matrix, np.repeat(matrix[-1:], rows - len(matrix), axis=0)])
+    return first, result

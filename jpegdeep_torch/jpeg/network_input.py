@@ -58,15 +58,8 @@ def read_dct(
         luma_grid, chroma_grid = resize.grids()
         out = np.empty((*luma_grid, 64), np.int16), np.empty((*chroma_grid, 128), np.int16) if chroma else None
     if choose_reader(reader) == "jpeg2dct":
-        return _by_parts(
-            source,
-            resize,
-            out,
-            requantize,
-            reader="jpeg2dct",
-            tolerate_warnings=tolerate_warnings,
-            max_pixels=max_pixels,
-        )
+        limits = {"tolerate_warnings": tolerate_warnings, "max_pixels": max_pixels}
+        return _by_parts(source, resize, out, requantize, reader="jpeg2dct", **limits)
     name, data = source_bytes(source)
     file = open_native(name, data, tolerate_warnings=tolerate_warnings, max_pixels=max_pixels)
     image_size, sampling = file.image_size, file.sampling

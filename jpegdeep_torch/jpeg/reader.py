@@ -14,8 +14,8 @@ from ..errors import JpegError
 from .native import native_module
 from .planes import Planes
 
-# About 400 MB of coefficients without subsampling; a photograph of a 61 megapixel camera still fits.
-MAX_PIXELS = 2**26
+# 300 MB of coefficients without subsampling, and as much again where a file has several scans.
+MAX_PIXELS = 50_000_000
 
 Source = bytes | bytearray | memoryview | str | os.PathLike
 
@@ -36,7 +36,7 @@ def source_bytes(source: Source) -> tuple[str, bytes]:
 
 
 def choose_reader(reader: str) -> str:
-    """Resolves 'auto' to 'native' or 'jpeg2dct'; ValueError for an unknown name or a native reader that is not there."""
+    """Resolves 'auto'; ValueError for an unknown name, or for 'native' where it was not built."""
     if reader not in ("auto", "native", "jpeg2dct"):
         raise ValueError(f"reader is 'auto', 'native' or 'jpeg2dct', not {reader!r}")
     if reader == "jpeg2dct":

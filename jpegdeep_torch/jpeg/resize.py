@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import JpegError
-from .axes import Axis, axis_matrix
+from .axes import Axis, axis_blocks, axis_pieces
 from .native import native_module
 from .planes import Planes
 from .quantization import standard_tables
@@ -153,7 +153,7 @@ def _component_plans(resize: Resize, image_size, sampling) -> list[tuple]:
 @lru_cache(maxsize=1024)
 def _axis_plan(axis: Axis, even: bool):
     """The matrix in the native kernel's form: about 40 KB for 640 pixels."""
-    return native_module().AxisPlan(axis_matrix(axis), even)
+    return native_module().AxisPlan(axis_pieces(axis), axis_blocks(axis)[1], even)
 
 
 def fill_gray_chroma(chroma: np.ndarray, resize: Resize, requantize: int | None) -> None:

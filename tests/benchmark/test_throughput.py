@@ -50,24 +50,42 @@ def test_seeded_detector_lets_about_400_scores_pass(name, classes):
 
 def test_figures_by_hand():
     slow, fast = [Sample(8, 4.0), Sample(8, 2.0), Sample(8, 1.0)], [Sample(8, 1.0), Sample(8, 1.0), Sample(8, 1.0)]
-    result = CellResult(Cell("model", 8, True), [slow, fast])
-    assert result.images_per_s(0) == [2, 4, 8] and result.ratios(1) == [4, 2, 1]
+    result = CellResult(Cell("model", 8, True), {"slow": slow, "fast": fast})
+    assert result.images_per_s("slow") == [2, 4, 8] and result.ratios("fast", "slow") == [4, 2, 1]
     assert summary([2, 4, 8])["median"] == 4
     assert summary(range(101)) == {"median": 50, "p10": 10, "p90": 90}
     timed = [Sample(2, 1.0, {"network": 600, "nms": 10}), Sample(2, 1.0, {"network": 200})]
-    assert CellResult(Cell("e2e", 2, True), [timed]).stages_ms(0) == {"network": 200.0, "nms": 2.5}
+    result = CellResult(Cell("e2e", 2, True), {"it": timed})
+    assert result.stages_ms("it") == {"network": 200.0, "nms": 2.5} and result.ms_per_image("it") == 500
 
 
-def test_subjects_take_turns(monkeypatch):
+class Recorded:
+    """A subject that takes no time and notes when it is called."""
+
+    def __init__(self, label, calls, wait_ms=0.0):
+        self.label, self.calls, self.wait_ms = label, calls, wait_ms
+
+    def stage(self, cell):
+        if cell.stage == "e2e" and self.label == "c":
+            return None
+        return lambda: self.calls.append(self.label) or Sample(1, 0.001, {"wait": self.wait_ms})
+
+
+def test_subjects_take_turns():
     calls = []
-
-    def stage(subject, *_):
-        return lambda: calls.append(subject) or Sample(1, 0.001, {"network": 1.0})
-
-    monkeypatch.setattr("jpegdeep_torch.benchmark.throughput.model_stage", stage)
-    result = measure(["a", "b", "c"], Cell("model", 1, False), seconds=0)
-    assert [len(samples) for samples in result.samples] == [3, 3, 3]
+    result = measure([Recorded(label, calls) for label in "abc"], Cell("model", 1, False), seconds=0)
+    assert {label: len(samples) for label, samples in result.samples.items()} == {"a": 3, "b": 3, "c": 3}
     assert calls[-9:] == ["a", "b", "c"] * 3
+
+
+def test_what_was_read_ahead_is_used_up_where_the_data_binds():
+    calls = []
+    cell = Cell("e2e", 1, False, workers=2)
+    result = measure([Recorded("a", calls), Recorded("b", calls, wait_ms=0.9), Recorded("c", calls)], cell, seconds=0)
+    assert list(result.samples) == ["a", "b"]  # c has no such stage
+    assert [s.images for s in result.samples["a"]] == [1, 1, 1]
+    assert [s.images for s in result.samples["b"]] == [8, 8, 8]  # twice the 4 batches that 2 workers read ahead
+    assert calls[-39:] == (["a"] + ["b"] * 12) * 3
 
 
 def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
@@ -101,6 +119,8 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.width > 300 and len(picture.convert("RGB").getcolors(1 << 24)) > 10
     report = json.loads(out.read_text())
+    rounds = {len(row["samples"]) for row in report["results"]}
+    assert min(rounds) >= 3
     assert {"command", "arguments", "machine", "versions", "results", "ratios"} <= set(report)
     cells = {(r["stage"], r["batch_size"], r["nms"]) for r in report["results"]}
     assert cells == {(s, n, nms) for s in ("model", "e2e") for n in (1, 4) for nms in (True, False)}
@@ -109,8 +129,10 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
         assert row["images_per_s"]["median"] == pytest.approx(np.median(row["samples"]))
         assert row["stages_ms"]["network"] > 0 and ("nms" in row["stages_ms"]) == row["nms"]
         assert not row["seeded_weights"]
+        at_the_largest_batch = row["stage"] == "model" and row["batch_size"] == 4 and not row["nms"]
+        assert ("convolution_speed_reached" in row) == at_the_largest_batch
     printed = capsys.readouterr().out
-    assert "ssd300_vgg16_dct / ssd300_vgg16" in printed and "decode and NMS" in printed
+    assert "ratio to ssd300_vgg16" in printed and "decode and NMS" in printed
     assert "coefficients by 'reencode'" in printed and "coefficients by 'dct'" in printed
 
 

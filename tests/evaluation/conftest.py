@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from shapes import HEIGHT, NAMES, WIDTH, draw_scene
 
 from jpegdeep_torch.benchmark.seeded import seeded_detector
 from jpegdeep_torch.data import JpegDataset, prepare_inputs
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.weights import save_weights
-
-ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("disc", "square", "bar")
-WIDTH, HEIGHT = 200, 150
-
-
-def draw_scene(seed: int) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int, int]]]]:
-    """A picture of a few shapes on a noisy ground, and their (class, box)."""
-    rng = np.random.default_rng(seed)
-    ground = rng.normal(110, 8, (HEIGHT, WIDTH, 3)) + np.linspace(-30, 30, WIDTH)[None, :, None]
-    picture = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
-    pen, objects = ImageDraw.Draw(picture), []
-    for _ in range(rng.integers(1, 5)):
-        name = str(rng.choice(NAMES))
-        width, height = rng.integers(20, 70, 2).tolist()
-        x, y = int(rng.integers(1, WIDTH - width)), int(rng.integers(1, HEIGHT - height))
-        box = (x, y, x + width, y + height)
-        shape = pen.ellipse if name == "disc" else pen.rectangle
-        shape(box, fill=tuple(rng.integers(0, 255, 3).tolist()))
-        objects.append((name, box))
-    return picture, objects
 
 
 @pytest.fixture(scope="session")
@@ -80,19 +55,3 @@ def weights(dataset, tmp_path_factory):
         return made[name, seed]
 
     return make
-
-
-def start(command: str, *arguments: object, **options) -> subprocess.Popen:
-    """`python -m eval.COMMAND ...`, one thread."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", f"eval.{command}", *map(str, arguments)],
-        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
-
-
-def run(command: str, *arguments: object, input: str | None = None) -> subprocess.CompletedProcess:
-    """... to its end."""
-    process = start(command, *arguments, stdin=subprocess.PIPE)
-    out, err = process.communicate(input, timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -142,9 +142,7 @@ def test_results_have_width_and_height_and_the_right_ids():
 
 def test_a_missing_evaluator_is_said_clearly(monkeypatch):
     monkeypatch.setattr(coco, "_EVALUATORS", {"absent": ("no_such_module", "no_such_module")})
-    with pytest.raises(
-        BackendUnavailable, match=r"absent, which is not installed: pip install 'jpegdeep-torch\[eval\]'"
-    ):
+    with pytest.raises(BackendUnavailable, match=r"absent, which is not installed: pip install .*\[eval\]"):
         coco.find_evaluator()
     with pytest.raises(DatasetError, match="unknown evaluator 'fast'"):
         coco.find_evaluator("fast")

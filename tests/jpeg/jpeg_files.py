@@ -1,8 +1,9 @@
-"""JPEG files for the tests: real ones where there are any, generated ones otherwise, and a writer for known integers."""
+"""JPEG files for the tests: real ones where there are any, generated ones, and a writer for known integers."""
 
 from __future__ import annotations
 
 import io
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def grids(image_size, sampling) -> list[tuple[int, int]]:
     """(block rows, block columns) of each component: ceil(ceil(image * factor / largest) / 8)."""
     widest, highest = (max(factors) for factors in zip(*sampling))
     height, width = image_size
-    return [(-(--(-height * v // highest) // 8), -(--(-width * h // widest) // 8)) for h, v in sampling]
+    return [(ceil(ceil(height * v / highest) / 8), ceil(ceil(width * h / widest) / 8)) for h, v in sampling]
 
 
 def random_integers(image_size, sampling, seed: int = 0, density: float = 0.15) -> list[np.ndarray]:

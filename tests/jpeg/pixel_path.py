@@ -75,7 +75,7 @@ def compress(samples: np.ndarray, chroma: bool) -> np.ndarray:
 
 
 def resize(planes, size, antialias=False, transform=lambda samples: samples) -> list[np.ndarray]:
-    """float64 (block rows, block columns, 64) per component of `planes`; `transform` is applied to the image's pixels."""
+    """float64 (block rows, block columns, 64) per component; `transform` is applied to the image's pixels."""
     largest = tuple(max(factors) for factors in zip(*planes.sampling))
     results = []
     for c, (blocks, factors) in enumerate(zip(planes.coefficients, planes.sampling)):

@@ -11,7 +11,7 @@ namespace {
 // A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
 // about a second decodes.  Ordinary files have some 10 scans.
 constexpr int kMaxScans = 500;
-constexpr double kMaxBlocksVisited = 48e6;
+constexpr double kMaxBlocksVisited = 24e6;
 
 Decoder* owner(j_common_ptr info) { return static_cast<Decoder*>(info->client_data); }
 
@@ -45,7 +45,7 @@ Decoder::Decoder(const uint8_t* data, size_t size, const Limits& limits) {
   info_.client_data = this;
   try {
     if (!read_header(data, size)) throw DecodeError(errors_.message);
-    check_header(limits);
+    check_header(size, limits);
   } catch (...) {
     jpeg_destroy_decompress(&info_);
     throw;
@@ -63,7 +63,7 @@ bool Decoder::read_header(const uint8_t* data, size_t size) {
   return true;
 }
 
-void Decoder::check_header(const Limits& limits) const {
+void Decoder::check_header(size_t size, const Limits& limits) const {
   if (info_.data_precision != 8) {
     throw DecodeError(std::to_string(info_.data_precision) + " bits per sample; only 8 are supported");
   }
@@ -83,6 +83,13 @@ void Decoder::check_header(const Limits& limits) const {
   if (pixels > limits.max_pixels) {
     throw DecodeError(std::to_string(width()) + " x " + std::to_string(height()) + " pixels, more than the limit of " +
                       std::to_string(static_cast<long long>(limits.max_pixels)));
+  }
+  // A Huffman-coded block takes at least one bit, for its DC: what a header merely promises is not allocated.
+  double blocks = 0;
+  for (int c = 0; c < components(); ++c) blocks += static_cast<double>(block_rows(c)) * block_columns(c);
+  if (!info_.arith_code && 8.0 * static_cast<double>(size) < blocks) {
+    throw DecodeError(std::to_string(size) + " bytes are too few for an image of " + std::to_string(width()) + " x " +
+                      std::to_string(height()) + " pixels");
   }
 }
 

@@ -93,7 +93,7 @@ class Decoder {
   bool read_blocks();
   void allocate_arrays();
   void give_rows(int component, JDIMENSION first, JDIMENSION end);
-  void check_header(const Limits& limits) const;
+  void check_header(size_t size, const Limits& limits) const;
 
   jpeg_decompress_struct info_{};
   Errors errors_{};

@@ -12,9 +12,14 @@ namespace jpegdeep {
 // the horizontal stage scatters along it and the vertical stage gathers along it.
 class AxisPlan {
  public:
-  // `matrix` is (8 * output blocks, 8 * input blocks), row-major.  With `even`, for the horizontal stage, blocks that
-  // reach only one output block get an empty tile for a second, where no block reaches more: one case is then all.
-  AxisPlan(const double* matrix, int output_blocks, int input_blocks, bool even);
+  // What one output block takes: (8, 8 * count), row-major, for the input blocks [first, first + count).
+  struct Piece {
+    const double* matrix;
+    int first, count;
+  };
+  // One piece per output block.  With `even`, for the horizontal stage, input blocks that reach only one output block
+  // get an empty tile for a second, where none reaches more: one case is then all.
+  AxisPlan(const std::vector<Piece>& pieces, int input_blocks, bool even);
 
   int input_blocks() const { return input_blocks_; }
   int output_blocks() const { return output_blocks_; }
@@ -35,7 +40,8 @@ class AxisPlan {
   int frequencies() const { return frequencies_; }
 
  private:
-  void find_spans(const double* matrix);
+  void find_spans(const std::vector<Piece>& pieces);
+  void fill_tiles(const std::vector<Piece>& pieces);
   void widen_to_pairs();
   void plan_vertical();
 

@@ -20,12 +20,16 @@ using Steps = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Plane = py::array_t<int16_t, py::array::c_style>;
 using Plans = std::pair<std::shared_ptr<AxisPlan>, std::shared_ptr<AxisPlan>>;  // rows, columns
 
-std::shared_ptr<AxisPlan> make_plan(const Matrix& matrix, bool even) {
-  if (matrix.ndim() != 2 || matrix.shape(0) % 8 != 0 || matrix.shape(1) % 8 != 0) {
-    throw py::value_error("an axis matrix is (8 * output blocks, 8 * input blocks)");
+std::shared_ptr<AxisPlan> make_plan(const std::vector<std::pair<int, Matrix>>& pieces, int input_blocks, bool even) {
+  std::vector<AxisPlan::Piece> views;
+  for (const auto& [first, matrix] : pieces) {
+    if (matrix.ndim() != 2 || matrix.shape(0) != 8 || matrix.shape(1) % 8 != 0 || first < 0 ||
+        first + matrix.shape(1) / 8 > input_blocks) {
+      throw py::value_error("a piece is (8, 8 * blocks), within the input blocks");
+    }
+    views.push_back({matrix.data(), first, static_cast<int>(matrix.shape(1) / 8)});
   }
-  return std::make_shared<AxisPlan>(matrix.data(), static_cast<int>(matrix.shape(0) / 8),
-                                    static_cast<int>(matrix.shape(1) / 8), even);
+  return std::make_shared<AxisPlan>(views, input_blocks, even);
 }
 
 // One component's destination: plans, buffer, quantisation steps and DC offsets.
@@ -173,7 +177,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "libjpeg's coefficients, read and resized without decoding.  Use jpegdeep_torch.jpeg, which checks and explains.";
   py::register_exception<DecodeError>(m, "DecodeError");
   py::class_<AxisPlan, std::shared_ptr<AxisPlan>>(m, "AxisPlan")
-      .def(py::init(&make_plan), py::arg("matrix"), py::arg("even"))
+      .def(py::init(&make_plan), py::arg("pieces"), py::arg("input_blocks"), py::arg("even"))
       .def_property_readonly("window", &AxisPlan::window);
   py::class_<Target, std::shared_ptr<Target>>(m, "Target")
       .def(py::init<const Plans&, py::array, const py::object&, float, float>(), py::arg("plans"), py::arg("array"),

@@ -15,36 +15,48 @@ double now_s() {
 
 }  // namespace
 
-AxisPlan::AxisPlan(const double* matrix, int output_blocks, int input_blocks, bool even)
-    : input_blocks_(input_blocks), output_blocks_(output_blocks) {
-  find_spans(matrix);
+AxisPlan::AxisPlan(const std::vector<Piece>& pieces, int input_blocks, bool even)
+    : input_blocks_(input_blocks), output_blocks_(static_cast<int>(pieces.size())) {
+  find_spans(pieces);
   if (even) widen_to_pairs();
-  const size_t stride = 8 * static_cast<size_t>(input_blocks);
-  for (int b = 0; b < input_blocks; ++b) {
-    tile_base_.push_back(static_cast<int>(tiles_.size() / 64));
-    for (int o = first_output_[b]; o < first_output_[b] + output_count_[b]; ++o) {
-      for (int u = 0; u < 8; ++u) {
-        for (int v = 0; v < 8; ++v) tiles_.push_back(static_cast<float>(matrix[(8 * o + v) * stride + 8 * b + u]));
-      }
-    }
-  }
+  fill_tiles(pieces);
   plan_vertical();
 }
 
-void AxisPlan::find_spans(const double* matrix) {
+void AxisPlan::find_spans(const std::vector<Piece>& pieces) {
   std::vector<int> end(input_blocks_, 0);
   first_output_.assign(input_blocks_, output_blocks_);
-  const size_t columns = 8 * static_cast<size_t>(input_blocks_);
-  for (int row = 0; row < 8 * output_blocks_; ++row) {
-    for (size_t column = 0; column < columns; ++column) {
-      if (matrix[row * columns + column] == 0.0) continue;
-      const size_t b = column / 8;
-      first_output_[b] = std::min(first_output_[b], row / 8);
-      end[b] = row / 8 + 1;
-      frequencies_ = std::max(frequencies_, static_cast<int>(column % 8) + 1);
+  for (int o = 0; o < output_blocks_; ++o) {
+    const Piece& piece = pieces[o];
+    const int columns = 8 * piece.count;
+    for (int i = 0; i < 8 * columns; ++i) {
+      if (piece.matrix[i] == 0.0) continue;
+      const int column = i % columns, b = piece.first + column / 8;
+      first_output_[b] = std::min(first_output_[b], o);
+      end[b] = o + 1;
+      frequencies_ = std::max(frequencies_, column % 8 + 1);
     }
   }
   for (int b = 0; b < input_blocks_; ++b) output_count_.push_back(std::max(0, end[b] - first_output_[b]));
+}
+
+void AxisPlan::fill_tiles(const std::vector<Piece>& pieces) {
+  int tiles = 0;
+  for (int b = 0; b < input_blocks_; ++b) {
+    tile_base_.push_back(tiles);
+    tiles += output_count_[b];
+  }
+  tiles_.assign(64 * static_cast<size_t>(tiles), 0.0f);
+  for (int o = 0; o < output_blocks_; ++o) {
+    const Piece& piece = pieces[o];
+    for (int b = piece.first; b < piece.first + piece.count; ++b) {
+      if (!connects(b, o)) continue;
+      float* tile = tiles_.data() + 64 * (tile_base_[b] + o - first_output_[b]);
+      for (int i = 0; i < 64; ++i) {
+        tile[i] = static_cast<float>(piece.matrix[(i % 8) * 8 * piece.count + 8 * (b - piece.first) + i / 8]);
+      }
+    }
+  }
 }
 
 void AxisPlan::widen_to_pairs() {

@@ -1,0 +1,52 @@
+"""The scripts beside this file, on a share of what they are for; JPEGDEEP_FULL=1 runs the whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuzz import damage, seeds
+from test_reader import needs_native
+
+FULL = bool(os.environ.get("JPEGDEEP_FULL"))
+pytestmark = [needs_native, pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")]
+
+
+def run(script: str, *arguments: str) -> None:
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_damaged_files_give_planes_or_an_error():
+    run("fuzz.py", "--cases", "10000" if FULL else "600")
+
+
+def test_memory_stays_flat_on_eight_threads():
+    run("soak.py", "--files", "10000" if FULL else "1500")
+
+
+def test_both_huffman_decoders_read_the_same():
+    """Whatever ours takes, libjpeg reads as the same numbers and without a warning."""
+    from jpegdeep_torch.jpeg import _native
+
+    files, taken = seeds(), 0
+    cases = [damage(np.random.default_rng([7, case]), files) for case in range(1500)]
+    for data in files + cases:
+        results = []
+        for fast in (True, False):
+            try:
+                results.append(_native.File(data, 2**24, False, fast).read())
+            except _native.DecodeError as error:
+                results.append(str(error))
+        assert isinstance(results[0], str) == isinstance(results[1], str)
+        if isinstance(results[0], str):
+            assert results[0] == results[1]
+            continue
+        taken += 1
+        np.testing.assert_array_equal(results[0][1], results[1][1])
+        for a, b in zip(results[0][0], results[1][0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert taken > len(files)
