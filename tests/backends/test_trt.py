@@ -70,6 +70,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     """The stand-in, on a machine that seems to have a GPU; networks stay on the CPU."""
     found = Library()
     monkeypatch.setattr(trt, "missing_parts", list)
+    monkeypatch.setattr(trt, "require_device", lambda name, device: None)
     monkeypatch.setattr(trt, "import_torch_tensorrt", lambda: found)
     monkeypatch.setattr(trt, "on_device", lambda model, device, dtype: copy.deepcopy(model).to(dtype))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
