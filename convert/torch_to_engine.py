@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `python convert/torch_to_engine.py` in a clone
+if __package__ in (None, ""):  # run as a file, from a clone that nobody installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torch import Tensor, nn
 

@@ -60,6 +60,7 @@ class Runner:
         self.dtype = PRECISIONS[precision]
         self.batch_sizes = batch_sizes
         self.build_seconds = 0.0
+        self.description: object | None = None  # of a runner from an engine file: engines.Description
         self._function = function
         self._memory_format = memory_format
         self._buckets = tuple(sorted(buckets)) if buckets else None

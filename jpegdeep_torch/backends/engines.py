@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,15 +245,19 @@ def _save_openvino(
 
     network = to_openvino(on_device(model, torch.device("cpu"), torch.float32), calibration)
     data = path.with_suffix(".bin")
-    # The weights first, so that the description can name them: serialised twice, the second .bin is the same.
-    openvino.serialize(network, path, data)
-    description = dataclasses.replace(
-        description,
-        data_sha256=sha256_of(data),
-        versions={**description.versions, "openvino": openvino.get_version()},
-    )
-    network.set_rt_info(description.to_json(), [KEY])
-    openvino.serialize(network, path, data)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        new_path, new_data = Path(folder) / path.name, Path(folder) / data.name
+        # Twice: the description names the hash of the weights, which are the same the second time.
+        openvino.serialize(network, new_path, new_data)
+        description = dataclasses.replace(
+            description,
+            data_sha256=sha256_of(new_data),
+            versions={**description.versions, "openvino": openvino.get_version()},
+        )
+        network.set_rt_info(description.to_json(), [KEY])
+        openvino.serialize(network, new_path, new_data)
+        os.replace(new_data, data)
+        os.replace(new_path, path)
     return description
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,10 +154,3 @@ def check_calibration(name: str, calibration: object) -> None:
     """ModelError where int8 was asked for without data to calibrate on."""
     if calibration is None:
         raise ModelError(f"backend {name}: int8 needs calibration=batches of inputs (or --calibrate DIR of JPEGs)")
-
-
-def write_onnx(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """One file, weights included."""
-    import onnx
-
-    onnx.save(proto, str(path))

@@ -29,6 +29,8 @@ def open_session(model: str | bytes, threads: int | None = None) -> onnxruntime.
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
+    # Else its idle threads spin for a while after each call, on cores that the JPEG readers and NMS need.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors; its warnings are about its own optimisations
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -37,8 +37,11 @@ def to_openvino(
     config = model.config
     with quietly():
         network = openvino.convert_model(export_program(model))
-    for port, name in zip(network.inputs, config.input_shapes()):
+    shapes = config.input_shapes()
+    for port, name in zip(network.inputs, shapes):
         port.get_tensor().set_names({name})
+    # The conversion leaves every dimension open; only the batch is.
+    network.reshape({name: [-1, *shape] for name, shape in shapes.items()})
     outputs = DETECTOR_OUTPUTS if config.task == "detector" else CLASSIFIER_OUTPUTS
     for port, name in zip(network.outputs, outputs):
         port.get_tensor().set_names({name})

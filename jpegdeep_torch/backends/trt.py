@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, ModelError
-from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device
+from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device, require_device
 from .export import export_program
 from .onnx_export import check_calibration, quietly
 
@@ -234,6 +234,7 @@ class TensorRTBackend(Backend):
         missing = missing_parts()
         if missing:
             raise BackendUnavailable(f"backend trt needs {', '.join(missing)}: {INSTALL}")
+        require_device("trt", device)
 
     def _build(
         self,

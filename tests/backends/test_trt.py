@@ -70,6 +70,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     """The stand-in, on a machine that seems to have a GPU; networks stay on the CPU."""
     found = Library()
     monkeypatch.setattr(trt, "missing_parts", list)
+    monkeypatch.setattr(trt, "require_device", lambda name, device: None)
     monkeypatch.setattr(trt, "import_torch_tensorrt", lambda: found)
     monkeypatch.setattr(trt, "on_device", lambda model, device, dtype: copy.deepcopy(model).to(dtype))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -199,7 +200,7 @@ def test_an_import_that_fails_and_prints(kind, monkeypatch: pytest.MonkeyPatch, 
         raise kind("Could not find libnvinfer.so.11\n  Search paths: []")
 
     monkeypatch.setattr(trt.importlib, "import_module", broken)
-    with pytest.raises(BackendUnavailable, match="libnvinfer.so.11 Search paths"):
+    with pytest.raises(BackendUnavailable, match=r"libnvinfer\.so\.11 Search paths"):
         trt.import_torch_tensorrt()
     assert capfd.readouterr() == ("", "")
 

@@ -1,0 +1,42 @@
+"""The torchvision detector that speeds are compared with."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval.peers import make_peer
+from jpegdeep_torch.errors import JpegError, ModelError
+
+
+def jpeg(seed: int, mode: str = "RGB") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((200, 150)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_the_peer_detects_about_as_much_as_a_trained_one():
+    sample = [jpeg(0)]
+    peer = make_peer("torchvision", sample)
+    (found,) = peer(sample)
+    assert set(found) == {"boxes", "scores", "labels"}
+    assert 0 < len(found["scores"]) <= 200
+    assert found["boxes"].min() >= 0 and found["boxes"][:, 2].max() <= 200 and found["boxes"][:, 3].max() <= 150
+    images, _ = peer.model.transform([image / 255 for image in peer._decoded(sample, torch.device("cpu"))])
+    scores = peer.network(images.tensors)["cls_logits"].softmax(-1)[..., 1:]
+    assert 300 < int((scores > 0.01).sum()) < 500
+    with pytest.raises(JpegError, match="torchvision cannot decode"):
+        peer([sample[0][:100]])
+
+
+def test_unknown_peer():
+    with pytest.raises(ModelError, match="expected one of torchvision"):
+        make_peer("detectron", [b""])
+    with pytest.raises(ModelError, match="at least one JPEG"):
+        make_peer("torchvision", [])
