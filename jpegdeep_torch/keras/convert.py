@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..data.classes import KNOWN_CLASSES
 from ..errors import CheckpointError, ModelError
@@ -17,7 +18,7 @@ from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
 from ..presets import PRESETS
 from ..weights import WeightsInfo, save_tensors, sha256_of
 from .identify import Match, anchor_scales, best_match, config_problems
-from .names import SSD_KERAS, Slot
+from .names import SSD_KERAS, Piece
 from .reader import KerasFile, Weight, open_keras
 from .transfer import REDUCTIONS, plan_transfer
 
@@ -35,7 +36,8 @@ class Conversion:
     preset_reason: str
     scales_reason: str | None
     classes_reason: str | None
-    keras: str  # 'Keras 2.2.4, whole model', ...
+    origin: str  # 'Keras 2.2.4, whole model', ...
+    raw_pixels: bool  # the original prepares its pixels itself, as ssd_keras's networks do
     initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
     left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
     output_sha256: str | None = None
@@ -53,6 +55,7 @@ def convert_keras(
     num_classes: int | None = None,
     fc_reduction: str = "zoom",
     dry_run: bool = False,
+    progress: bool = False,
 ) -> Conversion:
     """Converts a Keras checkpoint of jpeg_deep or ssd_keras to one safetensors file.
 
@@ -66,6 +69,7 @@ def convert_keras(
         num_classes: of a detector that the file gives no heads for.
         fc_reduction: how `to` cuts VGG's dense layers: 'zoom' (the reference) or 'subsample' (the SSD paper).
         dry_run: read and check everything, write nothing.
+        progress: show a bar on a terminal.
 
     Raises:
         CheckpointError: lists everything in the file that does not fit.
@@ -75,31 +79,39 @@ def convert_keras(
     source = Path(source)
     output = Path(output) if output is not None else source.with_suffix(".safetensors")
     _check_arguments(source, output, to, preset, fc_reduction)
-    with open_keras(source) as file:
+    with open_keras(source) as file, _bar(source, progress) as bar:
+        found = best_match(file)
+        _refuse(file, found)
         if to is None:
-            found = best_match(file)
-            _refuse(file, found)
-            tensors, left_out = _read_all(file, found), []
-            name, classes = found.model, found.num_classes
+            name, classes, left_out = found.model, found.num_classes, []
+            pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
             if found.is_transfer and num_classes is not None:
                 classes = num_classes
             elif num_classes not in (None, classes):
                 raise ModelError(f"{source}: holds {classes} classes, asked for {num_classes}")
         else:
             name, classes = to, num_classes or MODELS[to].num_classes
-            tensors, left_out, found = plan_transfer(file, to, classes, fc_reduction, _refuse, _read)
+            pieces, left_out = plan_transfer(found, to, classes, fc_reduction)
+            if not pieces:
+                raise CheckpointError(f"{source}: holds {found.model}, which has no layer in common with {to}")
+        tensors = _read_all(file, pieces, bar)
         info, reasons = _describe(file, found, name, classes, preset, scales, class_names)
-        keras = f"{'ssd_keras, ' if found.flavour == SSD_KERAS else ''}Keras {file.keras_version}, " + (
-            "whole model" if file.whole_model else "weights only"
-        )
-    tensors, initial = _complete(info, tensors)
-    parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
-    result = Conversion(info, source, output, parameters, *reasons, keras, initial, left_out)
-    if not dry_run:
-        save_tensors(tensors, output, info)
-        result.output_sha256 = sha256_of(output)
+        raw_pixels = found.flavour == SSD_KERAS
+        origin = f"{'ssd_keras, ' if raw_pixels else ''}{file.origin}"
+        tensors, initial = _complete(info, tensors)
+        parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
+        result = Conversion(info, source, output, parameters, *reasons, origin, raw_pixels, initial, left_out)
+        if not dry_run:
+            bar.set_description("writing")
+            save_tensors(tensors, output, info)
+            result.output_sha256 = sha256_of(output)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _bar(source: Path, wanted: bool) -> tqdm:
+    # disable=None: only where stderr is a terminal
+    return tqdm(desc="reading", unit="B", unit_scale=True, disable=None if wanted else True, leave=False)
 
 
 def _check_arguments(source: Path, output: Path, to: str | None, preset: str | None, fc_reduction: str) -> None:
@@ -137,29 +149,36 @@ def _refuse(file: KerasFile, found: Match) -> None:
     )
 
 
-def _read(file: KerasFile, slot: Slot, weight: Weight, problems: list[str]) -> np.ndarray:
-    """The values in Keras's layout; NaN and infinity become a problem."""
-    value = file.read(weight)
+def _problem(weight: Weight, kind: str, value: np.ndarray) -> str | None:
+    """What makes the values unusable."""
     # The sum is infinite or NaN if any value is; only then is it worth a mask as large as the layer.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(value.sum(dtype=np.float64))
     if suspicious:
-        problems.append(f"{weight.path.lstrip('/')}: {int((~np.isfinite(value)).sum())} of its values are not finite")
-    elif slot.weight == "moving_variance" and value.size and value.min() < 0:
-        problems.append(f"{weight.path.lstrip('/')}: a negative variance ({value.min():g})")
-    return value
+        return f"{weight.path.lstrip('/')}: {int((~np.isfinite(value)).sum())} of its values are not finite"
+    if kind == "moving_variance" and value.min() < 0:
+        return f"{weight.path.lstrip('/')}: a negative variance ({value.min():g})"
+    return None
 
 
-def _read_all(file: KerasFile, found: Match) -> dict[str, Tensor]:
+def _read_all(file: KerasFile, pieces: list[Piece], bar: tqdm) -> dict[str, Tensor]:
+    """Our tensors by key; one layer at a time in both layouts.  CheckpointError lists all that are unusable."""
     problems: list[str] = []
     tensors = {}
-    for key, (slot, weight) in found.found.items():
+    bar.total = sum(piece.weight.nbytes for piece in pieces)
+    for slot, weight, change in pieces:
         try:
-            value = _read(file, slot, weight, problems)
+            value = file.read(weight)
         except CheckpointError as error:
             problems.append(str(error))
             continue
-        tensors[key] = torch.from_numpy(np.ascontiguousarray(slot.to_torch(value)))
+        bar.update(weight.nbytes)
+        problem = _problem(weight, slot.weight, value)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        value = slot.to_torch(change(value) if change else value)
+        tensors[slot.key] = torch.from_numpy(value).contiguous()
     if problems:
         raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + "; ".join(problems))
     return tensors
@@ -215,9 +234,7 @@ def _describe(
         if known is not None:
             class_names = KNOWN_CLASSES[known]
             names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
-    info = WeightsInfo(
-        name, classes, scales, preset, class_names, source_file=file.path.name, source_sha256=sha256_of(file.path)
-    )
+    info = WeightsInfo(name, classes, scales, preset, class_names, found.width, file.path.name, sha256_of(file.path))
     return info, (reason, scales_reason, names_reason)
 
 
@@ -230,10 +247,12 @@ def create_scales(name: str, scales: str | tuple[float, ...]) -> tuple[float, ..
 def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Adds seeded initial values for what the file does not give: (all tensors, keys added)."""
     with torch.device("meta"):
-        state = create_model(info.model, info.num_classes, info.anchor_scales).state_dict()
+        state = create_model(info.model, info.num_classes, info.anchor_scales, width=info.width).state_dict()
     wanted = [key for key in state if not key.endswith("num_batches_tracked")]
     initial = [key for key in wanted if key not in tensors]
     if initial:
-        fresh = create_model(info.model, info.num_classes, info.anchor_scales, seed=_INITIAL_SEED).state_dict()
+        fresh = create_model(
+            info.model, info.num_classes, info.anchor_scales, width=info.width, seed=_INITIAL_SEED
+        ).state_dict()
         tensors = tensors | {key: fresh[key].contiguous() for key in initial}
     return {key: tensors[key] for key in wanted}, initial

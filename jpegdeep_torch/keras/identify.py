@@ -15,6 +15,7 @@ from .names import JPEG_DEEP, SSD_KERAS, UNNAMED, Slot, head_layers, slots
 from .reader import KerasFile, Weight
 
 CANDIDATES = tuple((name, JPEG_DEEP) for name in MODELS) + (("ssd300_vgg16", SSD_KERAS),)
+_WIDEST = 16  # times the published network: a shape beyond that is damage
 _CLOSE = 4  # candidates whose names fit nearly as well are told apart by their shapes
 
 
@@ -25,6 +26,7 @@ class Match:
     model: str
     flavour: str
     num_classes: int
+    width: float
     found: dict[str, tuple[Slot, Weight]]  # by our key
     missing: list[Slot]
     problems: list[str] = field(default_factory=list)  # missing and unexpected weights, shapes that differ
@@ -73,13 +75,27 @@ def _class_count(file: KerasFile, named: dict[str, str], model: str, flavour: st
     return best if 1 <= best <= 100_000 else default
 
 
-def match(file: KerasFile, model: str, flavour: str, classes: int | None = None) -> Match:
+def _width(file: KerasFile, named: dict[str, str], rows: tuple[Slot, ...], heads: set[str]) -> float:
+    """What most layers say; narrow layers are rounded, so the mode is taken rather than the first."""
+    ratios: Counter[float] = Counter()
+    for row in rows:
+        weight = file.layers.get(named.get(row.layers[0], ""), {}).get("bias")
+        if row.weight == "bias" and row.layers[0] not in heads and weight is not None and len(weight.shape) == 1:
+            ratios[weight.shape[0] / row.shapes[0][0]] += 1
+    ratios.pop(0.0, None)
+    best = ratios.most_common(1)[0][0] if ratios else 1.0
+    return best if best <= _WIDEST else 1.0
+
+
+def match(file: KerasFile, model: str, flavour: str) -> Match:
     """Holds the file against one network, weight by weight."""
-    default = classes or MODELS[model].num_classes
-    named = _named(file, slots(model, default, flavour))
+    default = MODELS[model].num_classes
+    usual = slots(model, default, flavour)
+    named = _named(file, usual)
     count = _class_count(file, named, model, flavour, default)
-    rows = slots(model, count, flavour)
-    result = Match(model, flavour, count, {}, [])
+    width = _width(file, named, usual, set(head_layers(model, flavour)))
+    rows = slots(model, count, flavour, width)
+    result = Match(model, flavour, count, width, {}, [])
     used: set[tuple[str, str]] = set()
     for row in rows:
         layer = named.get(row.layers[0])
@@ -102,17 +118,16 @@ def match(file: KerasFile, model: str, flavour: str, classes: int | None = None)
     return result
 
 
-def best_match(file: KerasFile, only: str | None = None) -> Match:
+def best_match(file: KerasFile) -> Match:
     """The network that the file fits best; its `problems` are empty where it fits."""
-    candidates = [c for c in CANDIDATES if only in (None, c[0])]
     misfits = {}
-    for model, flavour in candidates:
+    for model, flavour in CANDIDATES:
         rows = slots(model, MODELS[model].num_classes, flavour)
         named = _named(file, rows)
         expected = {row.layers[0] for row in rows}
         misfits[model, flavour] = len(expected) - len(named) + len(set(file.layers) - set(named.values()))
     least = min(misfits.values())
-    matches = [match(file, *c) for c in candidates if misfits[c] <= least + _CLOSE]
+    matches = [match(file, *c) for c in CANDIDATES if misfits[c] <= least + _CLOSE]
     # A trunk without heads fits a classifier as badly as a detector: prefer what explains everything in the file.
     return min(matches, key=lambda m: (bool(m.problems) and not _only_missing(m), len(m.problems)))
 

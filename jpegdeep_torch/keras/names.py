@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from ..models import create_model
 from ..models.layers import L2Normalization
 from ..models.ssd import BOXES_PER_CELL
+from .reader import Weight
 
 HEADS = ("block4_conv3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2")  # what each pair of heads reads
 JPEG_DEEP, SSD_KERAS = "jpeg_deep", "ssd_keras"  # the two projects' names for the same layers
@@ -37,6 +39,14 @@ class Slot:
     weight: str  # kernel, bias, gamma, ...
     shapes: tuple[tuple[int, ...], ...]  # accepted shapes in the file, the usual one first
     to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+class Piece(NamedTuple):
+    """One dataset of a file on its way into one of our tensors."""
+
+    slot: Slot
+    weight: Weight
+    change: Callable[[np.ndarray], np.ndarray] | None = None  # applied first, in Keras's layout
 
 
 def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
@@ -81,10 +91,10 @@ def keras_names(path: str, model: nn.Module, flavour: str = JPEG_DEEP) -> tuple[
 
 
 @functools.lru_cache(maxsize=64)
-def slots(name: str, num_classes: int, flavour: str = JPEG_DEEP) -> tuple[Slot, ...]:
+def slots(name: str, num_classes: int, flavour: str = JPEG_DEEP, width: float = 1.0) -> tuple[Slot, ...]:
     """Every tensor of the network `name`, with its place in a Keras file."""
     with torch.device("meta"):
-        model = create_model(name, num_classes)
+        model = create_model(name, num_classes, width=width)
     rows: list[Slot] = []
     for path, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -8,6 +8,7 @@ The attributes are then held against what was found.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ class Weight:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """Of the values as float32."""
+        return math.prod(self.shape) * 4
+
 
 @dataclass
 class KerasFile:
@@ -45,6 +51,11 @@ class KerasFile:
     keras_version: str = "unknown"
     whole_model: bool = False  # made by model.save, not by save_weights
     listed: list[str] = field(default_factory=list)  # layer names, in the file's own order
+
+    @property
+    def origin(self) -> str:
+        """'Keras 2.2.4, whole model'."""
+        return f"Keras {self.keras_version}, {'whole model' if self.whole_model else 'weights only'}"
 
     def read(self, weight: Weight) -> np.ndarray:
         """The values as float32; CheckpointError where they cannot be read."""

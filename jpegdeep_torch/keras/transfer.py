@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..errors import CheckpointError
-from .identify import Match, best_match
-from .names import Slot, slots
-from .reader import KerasFile, Weight
+from .identify import Match
+from .names import Piece, Slot, slots
 
 REDUCTIONS = ("zoom", "subsample")
 _CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
+_DENSE = {"fc6": "fc1", "fc7": "fc2"}  # a detector's convolutions, and the classifier's dense layers they come from
 _TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
 
 
@@ -37,47 +34,27 @@ def fc2_to_fc7(fc2: np.ndarray) -> np.ndarray:
     return fc2.reshape(1, 1, fc2.shape[-2], fc2.shape[-1])[:, :, _CHANNELS, _CHANNELS]
 
 
-def _cut(slot: Slot, value: np.ndarray, reduction: str) -> np.ndarray:
+def _cut(slot: Slot, reduction: str, value: np.ndarray) -> np.ndarray:
     if slot.weight == "bias":
         return value[_CHANNELS]
     return fc1_to_fc6(value, reduction) if slot.layers[0] == "fc6" else fc2_to_fc7(value)
 
 
-def plan_transfer(
-    file: KerasFile,
-    to: str,
-    classes: int,
-    reduction: str,
-    refuse: Callable[[KerasFile, Match], None],
-    read: Callable[[KerasFile, Slot, Weight, list[str]], np.ndarray],
-) -> tuple[dict[str, Tensor], list[str], Match]:
-    """(our tensors for the detector `to`, Keras weights that have no place in it, what the file is).
+def plan_transfer(found: Match, to: str, classes: int, reduction: str) -> tuple[list[Piece], list[str]]:
+    """(what of the file goes where in the detector `to`, Keras weights that have no place in it).
 
     Layers are taken by name, where the shapes agree: so an RGB classifier gives a DCT detector the layers they share.
     """
-    found = best_match(file)
-    refuse(file, found)
-    by_layer = {
-        (name, slot.weight): pair for pair in found.found.values() for slot in [pair[0]] for name in slot.layers
-    }
+    held = {(name, slot.weight): weight for slot, weight in found.found.values() for name in slot.layers}
     dense = found.model.startswith("vgg16")
-    problems: list[str] = []
-    tensors: dict[str, Tensor] = {}
-    used: set[str] = set()
-    for slot in slots(to, classes, found.flavour):
-        cut = dense and slot.layers[0] in ("fc6", "fc7")
-        names = ({"fc6": "fc1", "fc7": "fc2"}[slot.layers[0]],) if cut else slot.layers
-        pair = next((by_layer[n, slot.weight] for n in names if (n, slot.weight) in by_layer), None)
-        if pair is None or not (cut or pair[1].shape in slot.shapes):
+    pieces: list[Piece] = []
+    for slot in slots(to, classes, found.flavour, found.width):
+        cut = dense and slot.layers[0] in _DENSE
+        names = (_DENSE[slot.layers[0]],) if cut else slot.layers
+        weight = next((held[name, slot.weight] for name in names if (name, slot.weight) in held), None)
+        if weight is None or not (cut or weight.shape in slot.shapes):
             continue
-        value = read(file, pair[0], pair[1], problems)
-        if cut:
-            value = _cut(slot, value, reduction)
-        tensors[slot.key] = torch.from_numpy(np.ascontiguousarray(slot.to_torch(value)))
-        used.add(pair[1].path)
-    if problems:
-        raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + "; ".join(problems))
-    if not tensors:
-        raise CheckpointError(f"{file.path}: holds {found.model}, which has no layer in common with {to}")
-    left_out = [weight.path.lstrip("/") for _, weight in found.found.values() if weight.path not in used]
-    return tensors, left_out, found
+        change = functools.partial(_cut, slot, reduction) if cut else None
+        pieces.append(Piece(slot, weight, change))
+    used = {piece.weight.path for piece in pieces}
+    return pieces, [weight.path.lstrip("/") for _, weight in found.found.values() if weight.path not in used]

@@ -1,6 +1,6 @@
 """Threads reading thousands of files: does memory stay flat, and do two cores do twice the work of one?
 
-    python tests/jpeg/soak.py --files 10000 --threads 8 [--speed]
+python tests/jpeg/soak.py --files 10000 --threads 8 [--speed]
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+"""What a person is told of a checkpoint and of its conversion."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ..models import list_models, model_config
+from .convert import Conversion
+from .identify import best_match
+from .reader import open_keras
+
+_MOST_NAMES = 12  # of a list on one line
+
+
+def summary(done: Conversion) -> str:
+    """The lines printed after a conversion."""
+    info = done.info
+    rows = [
+        ("source", f"{done.source} ({done.origin})"),
+        ("network", info.model + (f", {info.width:g} times its width" if info.width != 1 else "")),
+        ("classes", str(info.num_classes)),
+    ]
+    if info.anchor_scales:
+        rows.append(("anchor scales", f"{', '.join(f'{s:g}' for s in info.anchor_scales)} ({done.scales_reason})"))
+    rows += [("parameters", f"{done.parameters:,}"), ("preset", f"{info.preset} ({done.preset_reason})")]
+    names = f"{_some(info.class_names)} ({done.classes_reason})" if info.class_names else "unknown (--class-names)"
+    rows.append(("class names", names))
+    if done.initial:
+        rows.append(("initial values", f"{len(done.initial)} tensors: {_modules(done.initial)}"))
+    if done.left_out:
+        rows.append(("left out", f"{len(done.left_out)} weights: {_some(done.left_out)}"))
+    rows.append(("source sha256", info.source_sha256))
+    if done.output_sha256 is None:
+        rows.append(("would write", str(done.output)))
+    else:
+        rows += [("output", str(done.output)), ("output sha256", done.output_sha256)]
+    rows.append(("time", f"{done.seconds:.1f} s"))
+    return "\n".join(f"{label + ':':16}{value}" for label, value in rows)
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _modules(keys: list[str]) -> str:
+    """State-dict keys -> the layers they belong to, all of them, in order."""
+    return ", ".join(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+
+
+def listing(path: str | os.PathLike[str]) -> str:
+    """What a Keras file holds: every layer's weights, and the network they fit best.  Raises CheckpointError."""
+    with open_keras(path) as file:
+        lines = [f"{file.path}: {file.origin}"]
+        parameters = 0
+        for layer, weights in file.layers.items():
+            shapes = ", ".join(f"{kind} {'x'.join(map(str, w.shape)) or 'scalar'}" for kind, w in weights.items())
+            lines.append(f"  {layer}: {shapes}")
+            parameters += sum(int(np.prod(w.shape, dtype=object)) for w in weights.values())
+        lines.append(f"{len(file.layers)} layers with weights, {parameters:,} values")
+        lines += [f"problem: {problem}" for problem in file.problems]
+        if file.layers:
+            found = best_match(file)
+            fit = f"{len(found.problems)} differences" if found.problems else "fits"
+            lines.append(f"nearest network: {found.model} ({found.flavour}), {found.num_classes} classes: {fit}")
+    return "\n".join(lines)
+
+
+def known_detectors() -> str:
+    """For `--help`."""
+    return ", ".join(name for name in list_models() if model_config(name).task == "detector")

@@ -1,0 +1,62 @@
+"""Every network against Keras, from the repository alone: small checkpoints that Keras wrote and what it answered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from jpegdeep_torch.keras import convert_keras
+from jpegdeep_torch.keras.verify import compare_detections, run_network
+from jpegdeep_torch.weights import load_model, read_info
+from tests.keras.samples import DATA, WHOLE, WIDTH, inputs, rows, unpack
+from tests.keras.tables import NETWORKS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_small_network_answers_as_keras_does(name, tmp_path):
+    done = convert_keras(unpack(name, tmp_path))
+    raw = name == "ssd_keras_ssd300"
+    assert done.info.model == ("ssd300_vgg16" if raw else name)
+    assert done.info.width == WIDTH
+    assert done.origin.endswith("whole model" if name in WHOLE else "weights only")
+    assert done.info.preset == ("ssd_keras" if raw else "voc" if name.startswith("ssd") else "imagenet")
+    assert read_info(done.output) == done.info
+    answer = run_network(load_model(done.output), inputs(name), done.info.preset if raw else None)
+    with np.load(DATA / f"{name}.npz") as expected:
+        if name.startswith("ssd"):
+            at = rows()
+            np.testing.assert_allclose(answer["conf"][:, at], expected["conf"], rtol=0, atol=1e-5)
+            np.testing.assert_allclose(answer["loc"][:, at], expected["loc"], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(answer["anchors"][at], expected["anchors"], rtol=0, atol=1e-6)
+            assert expected["detections"].shape == (1, 200, 6)
+            for check in compare_detections(answer["detections"][0], expected["detections"][0]):
+                assert check.passed, check
+        else:
+            np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], rtol=0, atol=1e-5)
+
+
+def test_ssd_keras_and_jpeg_deep_prepare_pixels_differently(tmp_path):
+    """Guards the preset: without its mean and channel swap the published SSD's answers are far off."""
+    done = convert_keras(unpack("ssd_keras_ssd300", tmp_path))
+    answer = run_network(load_model(done.output), inputs("ssd_keras_ssd300"), "voc")
+    with np.load(DATA / "ssd_keras_ssd300.npz") as expected:
+        assert np.abs(answer["conf"][:, rows()] - expected["conf"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["ssd300_vgg16_dct", "ssd300_resnet50_deconv_rfa", "resnet50_lcrfa", "vgg16"])
+def test_batch_of_8_equals_eight_batches_of_1(name, tmp_path):
+    model = load_model(convert_keras(unpack(name, tmp_path)).output)
+    random = np.random.RandomState(3)
+    singles = [torch.from_numpy(x[0]).permute(2, 0, 1) for x in inputs(name)]
+    batch = [torch.stack([x * float(random.uniform(0.5, 1.5)) for _ in range(8)]) for x in singles]
+    with torch.inference_mode():
+        together = model(*batch)
+        alone = [model(*(x[i : i + 1] for x in batch)) for i in range(8)]
+    if name.startswith("ssd"):
+        alone = [torch.cat(parts) for parts in zip(*alone)]
+    else:
+        together, alone = [together], [torch.cat(alone)]
+    for a, b in zip(together, alone):
+        assert a.std() > 0.1
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
