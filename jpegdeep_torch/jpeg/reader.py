@@ -94,11 +94,13 @@ def open_native(name: str, data: bytes, *, tolerate_warnings: bool, max_pixels: 
 
 def _read_jpeg2dct(name: str, data: bytes, tolerate_warnings: bool, max_pixels: int) -> Planes:
     import jpeg2dct.numpy
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             (width, height), mode, tables, layers = image.size, image.mode, image.quantization, image.layer
+    except UnidentifiedImageError:  # its message holds an address in memory, different in every run
+        raise JpegError(name, f"not a JPEG file ({len(data)} bytes)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise JpegError(name, str(error) or "not a JPEG") from None
     if mode not in ("L", "RGB"):
