@@ -132,7 +132,7 @@ def detect(
     """
     count, _, outputs = class_logits.shape
     classes = outputs - 1
-    scores = class_logits.float().softmax(dim=-1)[:, :, 1:].reshape(count, -1)
+    scores = class_logits.float().softmax(dim=-1)[:, :, 1:].flatten(1)
     results: list[dict[str, Tensor]] = [{} for _ in range(count)]
     sizes = _scale(image_sizes, count, scores.device)
     pending = torch.arange(count, device=scores.device)
