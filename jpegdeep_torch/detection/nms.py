@@ -139,7 +139,7 @@ def detect(
     scores = class_logits.float().softmax(dim=-1)
     above = scores > config.score_threshold
     above[..., 0] = False  # the background
-    scores, above = scores.view(count, -1), above.view(count, -1)
+    scores, above = scores.flatten(1), above.flatten(1)
     anchors, offsets = anchors.to(scores), box_offsets.float()
     sizes = _scale(image_sizes, count, scores.device)
     results: list[dict[str, Tensor]] = [{} for _ in range(count)]

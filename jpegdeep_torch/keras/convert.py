@@ -90,7 +90,7 @@ def convert_keras(
             elif num_classes not in (None, classes):
                 raise ModelError(f"{source}: holds {classes} classes, asked for {num_classes}")
         else:
-            name, classes = to, num_classes or MODELS[to].num_classes
+            name, classes = to, MODELS[to].num_classes if num_classes is None else num_classes
             pieces, left_out = plan_transfer(found, to, classes, fc_reduction)
             if not pieces:
                 raise CheckpointError(f"{source}: holds {found.model}, which has no layer in common with {to}")

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -50,7 +50,6 @@ class KerasFile:
     config: dict | None = None  # `model_config`, as JSON
     keras_version: str = "unknown"
     whole_model: bool = False  # made by model.save, not by save_weights
-    listed: list[str] = field(default_factory=list)  # layer names, in the file's own order
 
     @property
     def origin(self) -> str:
@@ -116,10 +115,9 @@ def _survey(path: Path, file: h5py.File) -> KerasFile:
     config = None
     if whole or "model_config" in file.attrs:
         config = _json_attribute(file, "model_config", problems)
-    listed = _string_list(root, "layer_names", problems)
-    _check_listed(root, listed, problems)
+    _check_listed(root, {"/".join(parts) for parts, _ in weights}, problems)
     version = root.attrs.get("keras_version", file.attrs.get("keras_version", b"unknown"))
-    return KerasFile(path, file, layers, problems, config, _text(version), whole, listed)
+    return KerasFile(path, file, layers, problems, config, _text(version), whole)
 
 
 def _walk(group: h5py.Group, parts: tuple[str, ...], problems: list[str], seen: list[int]) -> Iterator:
@@ -192,10 +190,10 @@ def _string_list(group: h5py.Group, name: str, problems: list[str]) -> list[str]
     return values
 
 
-def _check_listed(root: h5py.Group, listed: list[str], problems: list[str]) -> None:
+def _check_listed(root: h5py.Group, held: set[str], problems: list[str]) -> None:
     """Every layer and weight that the attributes promise must be there."""
-    for layer in listed:
-        if not isinstance(root.get(layer, getlink=True) if layer in root else None, h5py.HardLink):
+    for layer in _string_list(root, "layer_names", problems):
+        if not isinstance(root.get(layer, getlink=True), h5py.HardLink):
             problems.append(f"{layer}: listed in layer_names but not in the file")
             continue
         group = root[layer]
@@ -203,7 +201,7 @@ def _check_listed(root: h5py.Group, listed: list[str], problems: list[str]) -> N
             problems.append(f"{layer}: a dataset, expected a group of weights")
             continue
         for name in _string_list(group, "weight_names", problems):
-            if name not in group:
+            if f"{layer}/{name}" not in held:
                 problems.append(f"{layer}/{name}: listed in weight_names but not in the file")
 
 

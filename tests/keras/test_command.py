@@ -81,7 +81,7 @@ def test_verify_refuses_what_it_cannot_compare(tmp_path, golden):
         main([source, "--verify", golden("resnet50_lcrfa", input_2=np.zeros(3))])
     with pytest.raises(CheckpointError, match="channels"):
         main([source, "--verify", golden("resnet50_lcrfa", input_0=np.zeros((1, 28, 28, 3), np.float32))])
-    with pytest.raises(CheckpointError, match="not a readable .npz"):
+    with pytest.raises(CheckpointError, match=r"not a readable \.npz"):
         main([source, "--verify", source])
     with pytest.raises(CheckpointError, match="shape"):
         main([source, "--verify", golden("resnet50_lcrfa", probabilities=np.zeros((1, 7)))])

@@ -56,7 +56,8 @@ def _default_kernels(weights, golden, raw_pixels) -> None:
         return
     with np.load(golden) as stored:
         inputs = [
-            torch.from_numpy(stored[f"input_{i}"]).permute(0, 3, 1, 2) for i in range(len(model.config.input_shapes()))
+            torch.from_numpy(stored[f"input_{i}"]).float().permute(0, 3, 1, 2)
+            for i in range(len(model.config.input_shapes()))
         ]
         with torch.inference_mode():
             logits, offsets = model(*inputs)

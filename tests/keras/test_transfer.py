@@ -106,5 +106,7 @@ def test_impossible_transfers(tmp_path):
         convert_keras(tmp_path / "a.h5", to="ssd512")
     with pytest.raises(ModelError, match="a classifier, expected a detector"):
         convert_keras(tmp_path / "a.h5", to="vgg16")
+    with pytest.raises(ModelError, match="num_classes is 0"):
+        convert_keras(tmp_path / "a.h5", to="ssd300_vgg16", num_classes=0)
     with pytest.raises(ModelError, match="unknown reduction"):
         convert_keras(tmp_path / "a.h5", to="ssd300_vgg16", fc_reduction="mean")
