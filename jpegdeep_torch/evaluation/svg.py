@@ -39,7 +39,8 @@ def bars(rows: Sequence[tuple[str, float]], width: int = 460) -> str:
         )
         parts.append(f'<text x="{width - 60}" y="{y + 14}">{f"{value:.4f}" if known else "-"}</text>')
     height = 20 * len(rows) + 4
-    return f'<svg class="bars" preserveAspectRatio="xMinYMin" viewBox="0 0 {width} {height}" width="{width}" height="{height}">{"".join(parts)}</svg>'
+    size = f'preserveAspectRatio="xMinYMin" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg class="bars" {size}>{"".join(parts)}</svg>'
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, most: int) -> list[tuple[float, float]]:
