@@ -71,12 +71,12 @@ def suppress_in_order(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Te
     """
     kept = torch.zeros_like(labels, dtype=torch.bool)
     falling = -torch.arange(labels.shape[1], device=labels.device, dtype=torch.float64)
-    for i, count in enumerate((labels >= 0).sum(dim=1).tolist()):  # padding stands behind
-        if not count:
-            continue
-        wide = boxes[i, :count].double()
-        apart = wide + (labels[i, :count] * (wide.abs().max() * 2 + 1))[:, None]
-        kept[i, torchvision.ops.nms(apart, falling[:count], iou_threshold)] = True
+    for image_boxes, image_labels, image_kept in zip(boxes, labels, kept):
+        real = (image_labels >= 0).nonzero().squeeze(1)
+        if len(real):
+            wide = image_boxes[real].double()
+            apart = wide + (image_labels[real] * (wide.abs().max() * 2 + 1))[:, None]
+            image_kept[real[torchvision.ops.nms(apart, falling[: len(real)], iou_threshold)]] = True
     return kept
 
 
