@@ -125,11 +125,18 @@ def _network_of(config: dict) -> dict:
     return _network_of(inner[0]) if inner else config["config"]
 
 
+def _tuples(value: object) -> object:
+    """JSON's lists as tuples, which Keras 3 insists on."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def _plain(settings: dict, kind: str, name: str) -> dict:
     """The settings that matter, with nothing in them but numbers, lists of numbers and known words."""
     if settings.get("data_format", "channels_last") != "channels_last":
         raise CheckpointError(f"{name}: data_format {settings['data_format']!r}, expected 'channels_last'")
-    chosen = {key: settings[key] for key in _SETTINGS[kind] if key in settings}
+    chosen = {key: _tuples(settings[key]) for key in _SETTINGS[kind] if key in settings}
+    if isinstance(chosen.get("axis"), tuple):
+        (chosen["axis"],) = chosen["axis"]  # tf.keras writes a BatchNormalization's axis as a list
     if chosen.get("activation") not in _ACTIVATIONS:
         raise CheckpointError(f"{name}: activation {chosen['activation']!r}, expected one of {_ACTIVATIONS}")
     return chosen

@@ -53,7 +53,7 @@ def case(seed: int, anchors: int, classes: int, bias: float, spread: float = 1.0
     [
         (60, 3, 0.0, {}),
         (300, 5, 2.0, {}),
-        (700, 3, -1.0, {}),  # more candidates than the first prefix
+        (350, 3, -1.0, {}),  # more candidates than the first prefix
         (300, 2, 0.0, {"max_per_class": 4}),
         (300, 4, 0.0, {"max_total": 7}),
         (300, 4, 0.0, {"max_per_class": 3, "max_total": 5}),
