@@ -31,7 +31,7 @@ from jpegdeep_torch.weights import written_whole
 
 DEFAULT_MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
 BATCH_SIZES = {"cpu": (1, 8), "cuda": (8, 32, 128)}
-SECONDS = 8.0
+SECONDS = 6.0
 
 
 def parser() -> argparse.ArgumentParser:
