@@ -18,7 +18,7 @@ from jpegdeep_torch.detector import Detector
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.evaluation.records import make_record, write_json
 from jpegdeep_torch.evaluation.report import html_page, write_report
-from jpegdeep_torch.jpeg.pixels import DECODERS
+from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.pipeline import Pipeline
 
 
@@ -32,7 +32,7 @@ def add_pipeline_arguments(p: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", type=int, metavar="N", help="processes that read JPEGs, 0 for none")
     group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
     group.add_argument("--dct", choices=("dct", "reencode"), help="how coefficients come to the network's size")
-    group.add_argument("--decoder", choices=tuple(DECODERS), default="torchvision", help="of the pixel paths")
+    group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
 
 
 def add_evaluation_arguments(p: argparse.ArgumentParser) -> None:

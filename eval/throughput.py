@@ -25,7 +25,7 @@ from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import read_bytes, source_name
 from jpegdeep_torch.errors import JpegDeepError, ModelError
-from jpegdeep_torch.jpeg.pixels import DECODERS, DEFAULT_DECODER
+from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.weights import written_whole
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
     )
-    p.add_argument("--decoder", choices=tuple(DECODERS), default=DEFAULT_DECODER, help="of the pixel paths")
+    p.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--peer", nargs="+", default=[], choices=PEERS, help="other people's detectors, end to end")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")

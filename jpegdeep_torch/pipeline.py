@@ -17,6 +17,7 @@ from .backends import get_backend
 from .data.dataset import JPEG_SUFFIXES, Batch, as_it_is, one_thread, prepare_inputs, read_batch
 from .data.reading import InputReader, Source, source_name
 from .errors import DatasetError, JpegError
+from .jpeg.pixels import DEFAULT_DECODER
 from .presets import Preset
 
 ON_ERROR = ("raise", "skip", "report")
@@ -94,7 +95,7 @@ class Pipeline(ABC):
         precision: str = "float32",
         batch_size: int = 8,
         workers: int | None = None,
-        decoder: str = "torchvision",
+        decoder: str = DEFAULT_DECODER,
     ):
         """`workers`: processes that read JPEGs, 0 for this one (default: 1 beside a CPU, up to 8 beside a GPU)."""
         if model.config.task != self.task:

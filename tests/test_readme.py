@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import lzma
 import re
@@ -31,6 +32,7 @@ def place(tmp_path_factory) -> Path:
         (folder / "ckpt.h5").write_bytes(packed.read())
     detector = {"name": "ssd300_vgg16_dct", "width": 0.125, "seed": 0}
     save_weights(create_model(**detector), folder / "ckpt.safetensors", "voc", VOC_CLASSES)
+    save_weights(create_model(**detector | {"seed": 1}), folder / "other.safetensors", "voc", VOC_CLASSES)
     save_weights(create_model(num_classes=80, **detector), folder / "coco.safetensors", "coco", COCO_CLASSES)
     classifier = create_model("vgg16_dct", 2, width=0.05, seed=0)
     save_weights(classifier, folder / "classifier.safetensors")
@@ -60,9 +62,9 @@ def _coco(root: Path) -> None:
     (root / "val2017" / "1.jpg").write_bytes(jpeg())
     truth = {
         "images": [{"id": 1, "file_name": "1.jpg", "width": 160, "height": 120}],
-        "categories": [{"id": 17, "name": "cat"}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(COCO_CLASSES, start=1)],
         "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 17, "bbox": [10, 10, 80, 70], "area": 5600, "iscrowd": 0}
+            {"id": 1, "image_id": 1, "category_id": 16, "bbox": [10, 10, 80, 70], "area": 5600, "iscrowd": 0}
         ],
     }
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(truth))
@@ -86,8 +88,8 @@ def test_commands_and_python_run_as_they_stand(place, monkeypatch, capsys):
         assert words[0] == "python", f"neither run here nor by CI: {line}"
         module, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
         module = module.removesuffix(".py").replace("/", ".")
-        if "onnx" in arguments:
-            pytest.importorskip("onnxruntime")
+        if "onnx" in arguments and importlib.util.find_spec("onnxruntime") is None:
+            continue  # an extra that `make test` does not install
         if module == "eval.jpeg_stage":
             arguments = ["--limit", "1", "--rounds", "1"]
         if module == "eval.throughput":

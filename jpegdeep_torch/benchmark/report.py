@@ -52,8 +52,10 @@ def _speeds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
     first = shown[0].label
     several = len({s.backend for s in shown if isinstance(s, Subject)}) > 1
     rows = [["", "batch", "NMS", "detector", "images/s (p10 to p90)", f"ratio to {first}"]]
+    peers = [s.label for s in shown if not isinstance(s, Subject)]
     if several:
         rows[0].append("to itself on the first backend")
+    rows[0] += [f"to {peer}" for peer in peers]
     for result in results:
         for subject in [s for s in shown if s.label in result.samples]:
             label, own = subject.label, on_first_backend(subject, shown)
@@ -67,6 +69,8 @@ def _speeds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
             ]
             if several:
                 row.append(_figure(result.ratios(label, own), 2) if own else "")
+            for peer in peers:
+                row.append(_figure(result.ratios(label, peer), 2) if peer in result.samples and label != peer else "")
             rows.append(row)
     return _aligned(rows)
 

@@ -119,11 +119,13 @@ def on_first_backend(subject: Timed, subjects: Sequence[Timed]) -> str | None:
 
 
 def pairs(result: CellResult, subjects: Sequence[Timed]) -> list[tuple[str, str]]:
-    """(numerator, denominator) of the ratios that a cell tells: each subject to the first, and each network to itself
-    on the first backend."""
+    """(numerator, denominator) of the ratios that a cell tells: each subject to the first, each network to itself on
+    the first backend, and each to other people's."""
     present = [s for s in subjects if s.label in result.samples and not isinstance(s, Convolution)]
     found = [(s.label, present[0].label) for s in present[1:]]
     found += [(s.label, own) for s in present if (own := on_first_backend(s, subjects)) is not None]
+    ours = [s for s in present if isinstance(s, Subject)]
+    found += [(s.label, peer.label) for peer in present if not isinstance(peer, Subject) for s in ours]
     return list(dict.fromkeys(found))
 
 

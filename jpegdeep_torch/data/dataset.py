@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..errors import DatasetError, JpegError, ModelError
-from ..jpeg.pixels import DECODERS, DEFAULT_DECODER
+from ..errors import DatasetError, JpegError
+from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
 from .reading import Clock, InputReader, Source, source_name
@@ -25,8 +25,8 @@ ON_ERROR = ("raise", "skip")
 class Batch:
     """What a worker hands over.  `inputs` are channels first in shape and channels last in memory.
 
-    inputs: RGB networks: (pixels (N, 3, S, S) uint8,); DCT networks: (luma (N, 64, H, W), chroma (N, 128, H/2, W/2))
-        int16, or luma alone.
+    inputs: RGB networks: (pixels (N, 3, S, S) uint8,), or with decoder 'torchvision-device' the N files' bytes, (L,)
+        uint8 each; DCT networks: (luma (N, 64, H, W), chroma (N, 128, H/2, W/2)) int16, or luma alone.
     image_sizes: (N, 2) int64, height and width of the original images in pixels.
     indices, names: of the N sources in the dataset.
     errors: (index, JpegError) of sources that could not be read; they are not among the N.
@@ -65,12 +65,10 @@ class JpegDataset(Dataset):
         decoder: str = DEFAULT_DECODER,
         names: Sequence[str] | None = None,
     ):
-        """`decoder` makes the pixels: a key of `jpeg.pixels.DECODERS`.  `names` replace the sources' own."""
+        """`decoder` makes the pixels: one of `jpeg.pixels.DECODER_NAMES`.  `names` replace the sources' own."""
         self.sources = list(sources)
         if not self.sources:
             raise DatasetError("no images: expected at least one JPEG")
-        if decoder not in DECODERS:
-            raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
         if names is not None and len(names) != len(self.sources):
             raise DatasetError(f"{len(names)} names for {len(self.sources)} images")
         self.names = names
@@ -98,18 +96,23 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
         rooms = [room.share_memory_() for room in rooms]
     views = [room.numpy() for room in rooms]
     batch = Batch((), torch.empty(0), [], [])
-    sizes = []
+    sizes, encoded = [], []
     for index, source, name in items:
         place = len(batch.indices)
         try:
-            sizes.append(reader.read(source, name, tuple(view[place] for view in views), clock))
+            if reader.leaves_encoded:
+                data, size = reader.read_encoded(source, name, clock)
+                encoded.append(torch.from_numpy(data))
+            else:
+                size = reader.read(source, name, tuple(view[place] for view in views), clock)
         except JpegError as error:
             batch.errors.append((index, error))
             continue
+        sizes.append(size)
         batch.indices.append(index)
         batch.names.append(name)
     count = len(batch.indices)
-    batch.inputs = tuple(room[:count].permute(0, 3, 1, 2) for room in rooms)
+    batch.inputs = tuple(encoded) or tuple(room[:count].permute(0, 3, 1, 2) for room in rooms)
     batch.image_sizes = torch.tensor(sizes, dtype=torch.int64).reshape(count, 2)
     batch.stages_ms = clock.stages_ms
     return batch
@@ -205,6 +208,8 @@ def prepare_inputs(
 
     They travel as they are (from pinned memory without waiting) and are converted there.
     """
+    if inputs and inputs[0].ndim == 1:
+        return (prepare_image(decode_on_device(inputs, config.image_size, device), preset, dtype),)
     moved = tuple(t.to(device, non_blocking=True) for t in inputs)
     if not config.is_dct:
         return (prepare_image(moved[0], preset, dtype),)

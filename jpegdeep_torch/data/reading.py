@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import JpegError
+from ..errors import JpegError, ModelError
 from ..jpeg import Resize, read_dct
 from ..jpeg.header import read_header
-from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER, ON_DEVICE, decode_rgb, shorter_side_and_crop, stretch
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..models import ModelConfig
 from ..presets import Preset
@@ -59,9 +59,31 @@ class InputReader:
     preset: Preset
     decoder: str = DEFAULT_DECODER
 
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODER_NAMES:
+            raise ModelError(f"unknown decoder {self.decoder!r}: expected one of {', '.join(DECODER_NAMES)}")
+        if self.decoder == ON_DEVICE and self.config.is_dct and self.preset.dct == "reencode":
+            raise ModelError(f"{self.config.name}: 'reencode' needs its pixels on the CPU, not decoder {ON_DEVICE!r}")
+        if self.leaves_encoded and self.preset.shorter_side is not None:
+            raise ModelError(f"preset {self.preset.name!r} cuts its images on the CPU, not with decoder {ON_DEVICE!r}")
+
+    @property
+    def leaves_encoded(self) -> bool:
+        """Whether a batch holds the JPEGs themselves, to be decoded where the network runs."""
+        return self.decoder == ON_DEVICE and not self.config.is_dct
+
+    def read_encoded(self, source: Source, name: str, clock: Clock) -> tuple[np.ndarray, tuple[int, int]]:
+        """(the file's bytes, the image's (height, width)).  JpegError."""
+        with clock.stage("read"):
+            data = read_bytes(source, name)
+            header = read_header(data, name)
+        return np.frombuffer(bytearray(data), np.uint8), (header.height, header.width)
+
     def buffers(self, count: int) -> tuple[np.ndarray, ...]:
         """Room for a batch of `count`: what `read` writes into."""
         size = self.config.image_size
+        if self.leaves_encoded:
+            return ()
         if not self.config.is_dct:
             return (np.empty((count, size, size, 3), np.uint8),)
         rows = self.config.input_shapes()["luma"][1]

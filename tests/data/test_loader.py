@@ -143,3 +143,18 @@ def test_bad_arguments(tmp_path):
             JpegLoader(dataset, **arguments)
     with pytest.raises(ModelError, match="decoder"):
         JpegDataset([jpeg()], DCT, REENCODE, decoder="none")
+
+
+def test_decoding_where_the_network_runs():
+    """The batched decoder, on the CPU here: the same pixels as the workers' own to within one value."""
+    sources = [jpeg(picture(200, 260, seed=i)) for i in range(3)] + [b"", jpeg(mode="L")]
+    settings = {"batch_size": 5, "on_error": "skip"}
+    (expected,) = make_loader(sources, RGB, REENCODE, **settings)
+    for workers in (0, 1):
+        (batch,) = make_loader(sources, RGB, REENCODE, decoder="torchvision-device", workers=workers, **settings)
+        assert batch.indices == [0, 1, 2, 4] and batch.image_sizes.tolist() == expected.image_sizes.tolist()
+        (got,) = prepare_inputs(batch.inputs, RGB, REENCODE)
+        assert (got - prepare_inputs(expected.inputs, RGB, REENCODE)[0]).abs().max() <= 1.001
+    with pytest.raises(ModelError, match="'reencode' needs its pixels on the CPU"):
+        JpegDataset(sources, DCT, REENCODE, decoder="torchvision-device")
+    JpegDataset(sources, DCT, get_preset("voc", "dct"), decoder="torchvision-device")  # decodes nothing anyway
