@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,19 +47,6 @@ class Check:
         return f"{self.output}: {self.difference:.2e} (bar {self.bar:g}) {verdict}{self.note and ': ' + self.note}"
 
 
-@contextmanager
-def exact_sums() -> Iterator[None]:
-    """Convolutions as matrix products.
-
-    oneDNN adds a 3x3 convolution's 18,432 products of 2048 channels in one running sum, off by some 2e-6 of the largest
-    output: more than an offset of 400 (as random weights give) may differ by here.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `flags` mentions TF32 on GPUs that are not here
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
-
-
 def run_network(model: nn.Module, inputs: list[np.ndarray], preset: str | None = None) -> dict[str, np.ndarray]:
     """Keras's inputs, (1, rows, columns, channels) each -> our answers under the names of BARS.
 
@@ -71,7 +55,7 @@ def run_network(model: nn.Module, inputs: list[np.ndarray], preset: str | None =
     tensors = [torch.from_numpy(np.asarray(x, dtype=np.float32)).permute(0, 3, 1, 2) for x in inputs]
     if preset is not None:
         tensors = [prepare_image(tensors[0], PRESETS[preset])]
-    with torch.inference_mode(), exact_sums():
+    with torch.inference_mode():
         output = model(*tensors)
     if isinstance(output, Tensor):
         return {"probabilities": output.softmax(dim=-1).numpy()}

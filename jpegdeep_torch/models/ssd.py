@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import L2Normalization, SameConv2d, given, scaled
+from .layers import L2Normalization, SameConv2d, TapwiseConv2d, given, scaled
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
@@ -43,7 +43,9 @@ class SSD300(nn.Module):
             maps.append(out)
         outputs = config.num_classes + 1
         self.class_heads = nn.ModuleList(SameConv2d(c, n * outputs, 3) for c, n in zip(maps, BOXES_PER_CELL))
-        self.box_heads = nn.ModuleList(SameConv2d(c, n * 4, 3) for c, n in zip(maps, BOXES_PER_CELL))
+        self.box_heads = nn.ModuleList(
+            TapwiseConv2d(c, n * 4) if c > 1024 else SameConv2d(c, n * 4, 3) for c, n in zip(maps, BOXES_PER_CELL)
+        )
 
     def feature_maps(self, *inputs: Tensor) -> list[Tensor]:
         """The six feature maps that the heads read: at 300 px of 38, 19, 10, 5, 3 and 1 positions a side."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
 
 from jpegdeep_torch.keras import convert_keras
 from jpegdeep_torch.keras.verify import verify_golden
 from jpegdeep_torch.models import list_models
-from jpegdeep_torch.weights import load_model
 from tests.keras.tables import NETWORKS, network
 
 EPOCH_47 = "epoch-47_loss-4.5323_val_loss-6.5883"  # a whole model.save of ssd300_vgg16_dct
@@ -37,7 +34,6 @@ def test_reference_checkpoint(name, unpacked, shared, tmp_path):
         assert check.passed, check
     if "ssd" in model:
         assert checks[3].note.startswith("200 detections")
-    _default_kernels(done.output, golden, done.raw_pixels)
     done.output.unlink()
     assert done.seconds < 20 * max(1, _load())
 
@@ -47,22 +43,6 @@ def _load() -> float:
     import os
 
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 1
-
-
-def _default_kernels(weights, golden, raw_pixels) -> None:
-    """oneDNN's sums, which the network runs with: within float32 of the stored offsets, relative to the largest."""
-    model = load_model(weights)
-    if raw_pixels or model.config.task == "classifier":
-        return
-    with np.load(golden) as stored:
-        inputs = [
-            torch.from_numpy(stored[f"input_{i}"]).float().permute(0, 3, 1, 2)
-            for i in range(len(model.config.input_shapes()))
-        ]
-        with torch.inference_mode():
-            logits, offsets = model(*inputs)
-        assert np.abs(logits.softmax(dim=-1).numpy() - stored["conf"]).max() < 1e-4
-        assert np.abs(offsets.numpy() - stored["loc"]).max() < max(1e-3, 5e-6 * np.abs(stored["loc"]).max())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
