@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.evaluation.dct_difference import dct_difference, table
-from jpegdeep_torch.weights import load_model, written_whole
+from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.weights import load_model
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table(result))
     if args.json:
         report = {
-            "command": "eval.dct_difference", "arguments": {**vars(args), "list": str(args.list)}, "machine": machine(),
-            "versions": versions(), "results": [dataclasses.asdict(result) | {"found": result.found}],
-        }  # fmt: skip
-        with written_whole(args.json) as temporary:
-            temporary.write_text(json.dumps(report) + "\n")
+            "command": "eval.dct_difference",
+            "arguments": {**vars(args), "list": args.list and str(args.list)},
+            "machine": machine(),
+            "versions": versions(),
+            "results": [dataclasses.asdict(result) | {"found": result.found}],
+        }
+        write_json(args.json, report)
 
 
 if __name__ == "__main__":

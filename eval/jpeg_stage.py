@@ -6,7 +6,6 @@ python -m eval.jpeg_stage --images DIR
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from importlib import util
@@ -30,6 +29,7 @@ from jpegdeep_torch.benchmark.stats import machine, summary, versions
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, JpegDeepError
+from jpegdeep_torch.evaluation.records import write_json
 from jpegdeep_torch.weights import written_whole
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.
@@ -158,11 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot:
         draw(results, args.plot)
     if args.json:
-        try:
-            with written_whole(args.json) as temporary:
-                temporary.write_text(json.dumps(record(args, results), indent=1) + "\n")
-        except OSError as error:
-            raise JpegDeepError(f"{args.json}: cannot be written ({error.strerror})") from None
+        write_json(args.json, record(args, results))
 
 
 if __name__ == "__main__":

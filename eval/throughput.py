@@ -6,7 +6,6 @@ python -m eval.throughput --backend torch
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -24,10 +23,10 @@ from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, me
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import read_bytes, source_name
-from jpegdeep_torch.errors import JpegDeepError, ModelError
+from jpegdeep_torch.errors import ModelError
+from jpegdeep_torch.evaluation.records import write_json
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
-from jpegdeep_torch.weights import written_whole
 
 DEFAULT_MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
 BATCH_SIZES = {"cpu": (1, 8), "cuda": (8, 32, 128)}
@@ -161,11 +160,7 @@ def _write_json(args: argparse.Namespace, results: list[CellResult], subjects: l
         rows, ratios = cell_json(result, subjects)
         report["results"] += rows
         report["ratios"] += ratios
-    try:
-        with written_whole(args.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
-    except OSError as error:
-        raise JpegDeepError(f"{args.json}: cannot be written ({error.strerror})") from None
+    write_json(args.json, report)
 
 
 if __name__ == "__main__":

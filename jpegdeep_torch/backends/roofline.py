@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +11,6 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..models.config import ModelConfig
-from .base import Backend, Runner, example_inputs
 
 
 @dataclass(frozen=True)
@@ -81,47 +78,3 @@ class LargestConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(x)
-
-
-@dataclass(frozen=True)
-class Roofline:
-    """`efficiency`: the time that the largest 3x3 convolution predicts for all multiply-adds, over the measured time.
-
-    Above 1 where the rest of the network is quicker an operation than that convolution.
-    """
-
-    efficiency: float
-    network_ms: float
-    convolution_ms: float
-    multiply_adds: int  # an image
-    convolution: str
-
-
-def measure_roofline(
-    backend: Backend, runner: Runner, model: nn.Module, batch_size: int = 8, seconds: float = 5.0
-) -> Roofline:
-    """Times the network and its largest 3x3 convolution, built by the same backend, in turn for `seconds`."""
-    single = LargestConvolution(model)
-    work = single.work
-    alone = backend.build(single, runner.device, runner.precision, (batch_size,))
-    inputs = runner.prepare(example_inputs(model, batch_size, runner.device))
-    conv_inputs = alone.prepare(example_inputs(single, batch_size, runner.device))
-    pairs: list[tuple[float, float]] = []
-    for _ in range(2):
-        runner(*inputs), alone(*conv_inputs)
-    started = time.perf_counter()
-    while len(pairs) < 3 or time.perf_counter() - started < seconds:
-        pairs.append((_timed(runner, inputs), _timed(alone, conv_inputs)))
-    network, convolution = (statistics.median(times) for times in zip(*pairs))
-    predicted = [single.efficiency(*pair) for pair in pairs]
-    return Roofline(statistics.median(predicted), network * 1e3, convolution * 1e3, work.total, work.name)
-
-
-def _timed(runner: Runner, inputs: tuple[Tensor, ...]) -> float:
-    if runner.device.type == "cuda":
-        torch.cuda.synchronize(runner.device)
-    start = time.perf_counter()
-    runner(*inputs)
-    if runner.device.type == "cuda":
-        torch.cuda.synchronize(runner.device)
-    return time.perf_counter() - start

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from jpegdeep_torch.backends import get_backend
-from jpegdeep_torch.backends.roofline import count_multiply_adds, measure_roofline
+from jpegdeep_torch.backends.roofline import count_multiply_adds
+from jpegdeep_torch.benchmark.subject import Cell, Convolution, Network, make_subject
+from jpegdeep_torch.benchmark.throughput import measure
 from jpegdeep_torch.models import create_model
+from jpegdeep_torch.presets import get_preset
+from tests.jpeg_samples import jpeg
 
 from .conftest import small_detector
 
@@ -39,13 +42,17 @@ def test_transposed_convolutions_count():
 
 
 def test_the_figure_is_made_of_its_parts():
-    model = small_detector()
-    backend = get_backend("torch")
-    runner = backend.build(model, batch_sizes=(1,))
-    result = measure_roofline(backend, runner, model, batch_size=1, seconds=0.1)
-    assert result.network_ms > result.convolution_ms > 0
-    assert result.efficiency > 0
-    assert isinstance(model.get_submodule(result.convolution), nn.Conv2d)
+    """What eval.throughput prints: the convolution on the network's own backend, timed in turn with it."""
+    network = Network(small_detector(), get_preset("voc"), [jpeg()], seeded=True)
+    subject = make_subject(network, "torch", "cpu", "float32", (1,))
+    convolution, cell = Convolution(subject), Cell("model", 1, False)
+    result = measure([subject, convolution], cell, seconds=0.1)
+    assert result.ms_per_image(subject.label) > result.ms_per_image(convolution.label) > 0
+    samples = result.samples[subject.label], result.samples[convolution.label]
+    assert all(share > 0 for share in convolution.efficiency(*samples))
+    assert isinstance(network.model.get_submodule(convolution.single.work.name), nn.Conv2d)
+    work = convolution.single.work
+    assert convolution.single.efficiency(2.0, 1.0) == work.total / work.largest / 2
 
 
 class _Enlarge(nn.Module):
