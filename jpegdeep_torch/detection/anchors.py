@@ -14,24 +14,37 @@ IMAGE_SIZE_PX = 300
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of cx, cy, w, h: what an offset of 1 means
 
 
-def ssd300_anchors(scales: tuple[float, ...], device: torch.device | str | None = None) -> Tensor:
-    """(8732, 4) float32: cx, cy, w, h as fractions of the image, in the order of the network's outputs.
+def ssd300_anchors(
+    scales: tuple[float, ...], device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(8732, 4): cx, cy, w, h as fractions of the image, in the order of the network's outputs.
 
     SSD paper (arXiv 1512.02325), section 2.2: per aspect ratio a, w = s sqrt(a) and h = s / sqrt(a); for a = 1 a
     second box of scale sqrt(s s'), s' the next map's scale.  `scales` are seven fractions, one per map and one after.
+    In float64 they are the reference's to the last bit, which decides between anchors that overlap an object equally.
     """
     levels = []
     for k, (cells, step, ratios) in enumerate(zip(FEATURE_MAPS, STEPS_PX, ASPECT_RATIOS)):
-        sizes = [(scales[k], scales[k]), (math.sqrt(scales[k] * scales[k + 1]),) * 2]
-        for ratio in ratios:
-            root = math.sqrt(ratio)
-            sizes += [(scales[k] * root, scales[k] / root), (scales[k] / root, scales[k] * root)]
-        centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * step / IMAGE_SIZE_PX
+        sizes = [(scales[k] * IMAGE_SIZE_PX,) * 2, (math.sqrt(scales[k] * scales[k + 1]) * IMAGE_SIZE_PX,) * 2]
+        for ratio in (r for each in ratios for r in (each, 1 / each)):
+            sizes.append((sizes[0][0] * math.sqrt(ratio), sizes[0][0] / math.sqrt(ratio)))
+        centres = torch.linspace(step / 2, (cells - 0.5) * step, cells, dtype=torch.float64)
         cy, cx = torch.meshgrid(centres, centres, indexing="ij")
         centre = torch.stack((cx, cy), dim=-1)[:, :, None].expand(cells, cells, len(sizes), 2)
         size = torch.tensor(sizes, dtype=torch.float64).expand(cells, cells, len(sizes), 2)
         levels.append(torch.cat((centre, size), dim=-1).reshape(-1, 4))
-    return torch.cat(levels).to(device=device, dtype=torch.float32)
+    in_pixels = torch.cat(levels)
+    return to_centres(to_corners(in_pixels) / IMAGE_SIZE_PX).to(device=device, dtype=dtype)
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """cx, cy, w, h (..., 4) -> xmin, ymin, xmax, ymax."""
+    return torch.cat((boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2), dim=-1)
+
+
+def to_centres(boxes: Tensor) -> Tensor:
+    """xmin, ymin, xmax, ymax (..., 4) -> cx, cy, w, h."""
+    return torch.cat(((boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]), dim=-1)
 
 
 def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
@@ -39,12 +52,11 @@ def decode_boxes(offsets: Tensor, anchors: Tensor) -> Tensor:
     variances = offsets.new_tensor(VARIANCES)
     scaled = offsets * variances
     centre = scaled[..., :2] * anchors[..., 2:] + anchors[..., :2]
-    half = scaled[..., 2:].exp() * anchors[..., 2:] / 2
-    return torch.cat((centre - half, centre + half), dim=-1)
+    return to_corners(torch.cat((centre, scaled[..., 2:].exp() * anchors[..., 2:]), dim=-1))
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     """The inverse of `decode_boxes`: boxes of positive width and height -> offsets."""
-    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    shift = (centre - anchors[..., :2]) / anchors[..., 2:]
-    return torch.cat((shift, (size / anchors[..., 2:]).log()), dim=-1) / boxes.new_tensor(VARIANCES)
+    centres = to_centres(boxes)
+    shift = (centres[..., :2] - anchors[..., :2]) / anchors[..., 2:]
+    return torch.cat((shift, (centres[..., 2:] / anchors[..., 2:]).log()), dim=-1) / boxes.new_tensor(VARIANCES)

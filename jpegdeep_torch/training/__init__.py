@@ -1,0 +1,1 @@
+"""Training: targets and loss, augmentation, and the engine behind `python -m jpegdeep_torch.training`."""

@@ -1,0 +1,96 @@
+"""The multibox loss: softmax log loss with hard negatives, and smooth L1 on the offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
+
+from ..detection.anchors import decode_boxes
+from .distributed import all_gathered, all_summed, world_size
+from .targets import BACKGROUND, IGNORED, Targets
+
+BOX_LOSSES = ("smooth_l1", "giou")
+CLASS_LOSSES = ("cross_entropy", "focal")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The defaults are the reference's.
+
+    negatives_per_positive: of the background's anchors only those of the largest loss count, so many for each positive
+        one, over the whole batch of all processes.
+    box_weight: the weight of the boxes' loss against the classes'.
+    box_loss: 'smooth_l1' on the offsets, or 'giou' on the boxes (arXiv 1902.09630).
+    class_loss: 'cross_entropy', or 'focal': (1 - p)^focal_gamma times it, over all anchors (arXiv 1708.02002, with
+        softmax in place of its sigmoids).
+    """
+
+    positive_iou: float = 0.5
+    negative_iou: float = 0.5
+    negatives_per_positive: float = 3.0
+    box_weight: float = 1.0
+    box_loss: str = "smooth_l1"
+    class_loss: str = "cross_entropy"
+    focal_gamma: float = 2.0
+
+
+@dataclass
+class Loss:
+    """`total` is what to differentiate; in a process group, the mean of all processes' totals is the batch's loss.
+
+    class_per_image, box_per_image: (N,), whose sum over all images is the batch's loss.
+    """
+
+    total: Tensor
+    class_per_image: Tensor
+    box_per_image: Tensor
+    positives: Tensor
+
+
+def multibox_loss(
+    logits: Tensor, offsets: Tensor, targets: Targets, anchors: Tensor, config: LossConfig = LossConfig()
+) -> Loss:
+    """The loss of a batch: sum over positives and hardest negatives, divided by the positives (SSD, equations 1 to 3).
+
+    logits: (N, A, C + 1), offsets: (N, A, 4), computed on in float32.  anchors: (A, 4), needed for 'giou' alone.
+    """
+    logits, offsets = logits.float(), offsets.float()
+    positive = targets.labels > BACKGROUND
+    positives = all_summed(positive.sum())
+    classes = F.cross_entropy(
+        logits.flatten(0, 1), targets.labels.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(positive)
+    if config.class_loss == "focal":
+        classes = classes * (1 - torch.exp(-classes)) ** config.focal_gamma
+        counted = targets.labels != IGNORED
+    else:
+        counted = positive | _hardest_negatives(classes, targets, positives, config.negatives_per_positive)
+    row, anchor = positive.nonzero(as_tuple=True)
+    boxes = _box_loss(offsets[row, anchor], targets.offsets[row, anchor], anchors[anchor], config)
+    divisor = positives.clamp(min=1)
+    class_per_image = (classes * counted).sum(dim=1) / divisor
+    box_per_image = config.box_weight * boxes.new_zeros(len(logits)).index_add(0, row, boxes) / divisor
+    # Gradients are averaged over the processes, and the loss is a sum over all their images.
+    total = (class_per_image.sum() + box_per_image.sum()) * world_size()
+    return Loss(total, class_per_image, box_per_image, positives)
+
+
+def _hardest_negatives(classes: Tensor, targets: Targets, positives: Tensor, ratio: float) -> Tensor:
+    """Bool (N, A): the background's anchors of the largest loss in the batch of all processes together."""
+    losses = torch.where(targets.labels == BACKGROUND, classes.detach(), 0.0)
+    everyone, own = all_gathered(losses.flatten())
+    count = min(int(ratio * positives), int((everyone > 0).sum()))
+    chosen = torch.zeros_like(everyone, dtype=torch.bool)
+    chosen[everyone.topk(count, sorted=False).indices] = True
+    return chosen[own].view_as(losses)
+
+
+def _box_loss(offsets: Tensor, wanted: Tensor, anchors: Tensor, config: LossConfig) -> Tensor:
+    """(P, 4) each -> (P,)."""
+    if config.box_loss == "giou":
+        return generalized_box_iou_loss(decode_boxes(offsets, anchors), decode_boxes(wanted, anchors))
+    return F.smooth_l1_loss(offsets, wanted, reduction="none").sum(dim=1)
