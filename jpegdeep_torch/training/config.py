@@ -141,11 +141,11 @@ class TrainingConfig:
     model: ModelSettings
     data: DataSettings
     output: str = ""
-    augmentation: AugmentationConfig = AugmentationConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    run: RunSettings = RunSettings()
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    run: RunSettings = field(default_factory=RunSettings)
 
 
 def list_recipes() -> list[str]:

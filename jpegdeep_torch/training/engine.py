@@ -25,7 +25,7 @@ from .run_folder import BEST, LAST, RunFolder
 from .samples import TrainingBatch
 from .sources import TrainingData
 from .stream import Stream, mixed
-from .tasks import TASKS
+from .tasks import LARGER_IS_BETTER, TASKS
 
 _PREFETCH = 2  # batches in the making a worker
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +35,8 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class Display:
     """Where a run tells how it gets on; each may be left out.
 
-    say: a line.  step: after each, the number of steps done and what to show beside it.  evaluated: images, as they are.
+    say: a line.  step: after each, the number of steps done and what to show beside it.  evaluated: images, as they
+        are done.
     """
 
     say: Callable[[str], None] = lambda line: None
@@ -79,9 +80,10 @@ class Trainer:
         data: TrainingData,
         folder: RunFolder,
         device: torch.device,
-        display: Display = Display(),
+        display: Display | None = None,
     ):
-        self.config, self.data, self.folder, self.device, self.display = config, data, folder, device, display
+        self.config, self.data, self.folder, self.device = config, data, folder, device
+        self.display = display = display or Display()
         settings, run = config.model, config.run
         scales = settings.anchor_scales if settings.name.startswith("ssd300_") else None
         self.model = create_model(
@@ -101,7 +103,7 @@ class Trainer:
         self.average = make_average(self.model, run.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "float16")
         self.monitor = monitor_of(config)
-        self.progress = Progress(self.task.larger_is_better[self.monitor])
+        self.progress = Progress(self.monitor in LARGER_IS_BETTER)
         self.step = 0  # steps done
         self.window, self.epoch = Window(), Window()
         self.figures: dict[str, float] = {}

@@ -34,7 +34,8 @@ class TrainingData:
         def count(part: list[AnnotatedImage] | ClassFolders | None) -> int:
             return 0 if part is None else len(part.paths if isinstance(part, ClassFolders) else part)
 
-        return f"{count(self.train)} images to train on, {count(self.evaluate)} to evaluate, {len(self.class_names)} classes"
+        train, evaluate = count(self.train), count(self.evaluate)
+        return f"{train} images to train on, {evaluate} to evaluate, {len(self.class_names)} classes"
 
 
 def read_training_data(settings: DataSettings) -> TrainingData:

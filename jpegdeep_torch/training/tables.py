@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field
 from typing import Any
 
+from ..errors import ConfigError
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -59,7 +61,13 @@ def build(kind: type, table: Any, where: str, problems: list[str]) -> Any:
                 _check_limits(values[name], item.metadata, _join(where, name), problems)
         elif item.default is MISSING and item.default_factory is MISSING:
             problems.append(f"{_join(where, name)}: missing")
-    return kind(**values) if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**values)
+    except ConfigError as error:  # what the fields do not say one by one
+        problems.append(str(error))
+        return None
 
 
 def _join(where: str, key: str) -> str:

@@ -26,13 +26,12 @@ from .samples import ClassificationSamples, DetectionSamples, TrainingBatch, pre
 from .sources import TrainingData
 from .targets import match_anchors
 
+LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
 Network = Callable[..., Any]
 
 
 class Task(ABC):
     """`config` and `data` made into batches, losses and figures."""
-
-    larger_is_better: dict[str, bool]  # figure -> whether more of it is better
 
     def __init__(self, config: TrainingConfig, data: TrainingData, network: ModelConfig, device: torch.device):
         self.config, self.data, self.network, self.device = config, data, network, device
@@ -75,8 +74,6 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    larger_is_better = {"mAP": True, "validation_loss": False, "loss": False}
-
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         scales = self.network.anchor_scales
@@ -123,8 +120,6 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    larger_is_better = {"accuracy": True, "validation_loss": False, "loss": False}
-
     def training_samples(self) -> Dataset:
         return self._samples(self.data.train, self.way, self.config.augmentation)
 
