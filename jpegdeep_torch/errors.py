@@ -33,3 +33,11 @@ class DatasetError(JpegDeepError):
 
 class ModelError(JpegDeepError):
     """A network that does not exist, or that was asked for with impossible arguments."""
+
+
+class ConfigError(JpegDeepError):
+    """A training configuration that cannot be used; the message lists everything that is wrong with it."""
+
+
+class TrainingError(JpegDeepError):
+    """Training that cannot go on, or a run's folder that cannot be gone on with."""
