@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -91,10 +92,7 @@ class JpegDataset(Dataset):
 def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) -> Batch:
     """Reads (index, source, name) items into one Batch; what cannot be read goes to its `errors`."""
     clock = Clock()
-    rooms = [torch.from_numpy(room) for room in reader.buffers(len(items))]
-    if get_worker_info() is not None:  # written where the main process will read it, not copied there afterwards
-        rooms = [room.share_memory_() for room in rooms]
-    views = [room.numpy() for room in rooms]
+    rooms, views = batch_rooms(reader, len(items))
     batch = Batch((), torch.empty(0), [], [])
     sizes, encoded = [], []
     for index, source, name in items:
@@ -116,6 +114,14 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
     batch.image_sizes = torch.tensor(sizes, dtype=torch.int64).reshape(count, 2)
     batch.stages_ms = clock.stages_ms
     return batch
+
+
+def batch_rooms(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray]]:
+    """The reader's `buffers` for `count` items, as tensors and as arrays on the same memory."""
+    rooms = [torch.from_numpy(room) for room in reader.buffers(count)]
+    if get_worker_info() is not None:  # written where the main process will read it, not copied there afterwards
+        rooms = [room.share_memory_() for room in rooms]
+    return rooms, [room.numpy() for room in rooms]
 
 
 def one_thread(_worker: int) -> None:

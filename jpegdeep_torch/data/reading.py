@@ -96,6 +96,10 @@ class InputReader:
         """Fills one item of `buffers` -> the original image's (height, width).  JpegError."""
         with clock.stage("read"):
             data = read_bytes(source, name)
+        return self.read_contents(data, name, out, clock)
+
+    def read_contents(self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
+        """`read` of a file's bytes."""
         if self.config.is_dct and self.preset.dct == "dct":
             return self._resized_coefficients(data, name, out, clock)
         with clock.stage("decode"):

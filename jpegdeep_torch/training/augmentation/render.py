@@ -1,0 +1,76 @@
+"""What was drawn, carried out: on decoded pixels, or on a JPEG's coefficients."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ...errors import JpegError
+from ...jpeg import read_dct
+from .geometry import Geometry
+from .photometric import Photometric, round_coefficients, ycbcr
+
+RGB = tuple[float, float, float]
+
+_CV2 = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+
+def render_pixels(
+    pixels: np.ndarray, geometry: Geometry, photometric: Photometric, fill_rgb: RGB, out: np.ndarray
+) -> None:
+    """(H, W, 3) uint8 RGB -> `out` (S, S, 3).
+
+    Colours are changed after resizing: there are fewer pixels then, and interpolation and linear changes can be
+    exchanged.  What is around the image keeps its colour.
+    """
+    top, left, height, width = geometry.crop
+    place_top, place_left, place_height, place_width = geometry.place
+    part = pixels[top : top + height, left : left + width]
+    part = cv2.resize(part, (place_width, place_height), interpolation=_CV2[geometry.interpolation])
+    if geometry.flip:
+        part = cv2.flip(part, 1)
+    if not geometry.covers:
+        out[...] = np.rint(fill_rgb).astype(np.uint8)
+    out[place_top : place_top + place_height, place_left : place_left + place_width] = photometric.change_pixels(part)
+
+
+def render_coefficients(
+    data: bytes,
+    name: object,
+    geometry: Geometry,
+    photometric: Photometric,
+    fill_rgb: RGB,
+    out: tuple[np.ndarray, ...],
+    *,
+    requantize: int | None = None,
+    antialias: bool = False,
+) -> None:
+    """A JPEG's bytes -> luma (rows, columns, 64) and, where `out` has it, chroma (rows, columns, 128), int16.
+
+    One resize does the whole geometry.  Colours are changed after it, in float32, and the results rounded to steps of
+    Pillow's tables of quality `requantize` (None: to whole numbers).  Around the image `fill_rgb` is to be seen: the
+    resize fills in the colour that the change of colours turns into it.
+    JpegError, naming `name`, where the file cannot be read.
+    """
+    colour = ycbcr(fill_rgb)
+    chroma = len(out) > 1
+    resize = geometry.resize(photometric.colour_before(colour), antialias)
+    try:
+        if photometric.changes_nothing:
+            target = (out[0], out[1] if chroma else None)
+            read_dct(data, resize=resize, requantize=requantize, out=target, chroma=chroma)
+            return
+        room = [np.empty(plane.shape, np.float32) for plane in out]
+        target = (room[0], room[1] if chroma else None)
+        read_dct(data, resize=resize, out=target, chroma=chroma)
+    except JpegError as error:
+        raise JpegError(name, error.reason) from None
+    photometric.change_coefficients(*target)
+    for plane, values, tables in zip(out, room, ((0,), (1, 1))):
+        round_coefficients(values, requantize, tables, plane)

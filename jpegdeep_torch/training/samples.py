@@ -1,0 +1,267 @@
+"""Training images with their targets, a batch at a time: what the worker processes make."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data.annotations import AnnotatedImage
+from ..data.dataset import batch_rooms, prepare_inputs
+from ..data.reading import Clock, InputReader, read_bytes
+from ..errors import DatasetError, ModelError
+from ..jpeg.blockwise import blockwise_dct
+from ..jpeg.header import read_header
+from ..jpeg.pixels import DECODERS, DEFAULT_DECODER, decode_rgb
+from ..jpeg.reencode import reencode
+from ..models import ModelConfig
+from ..presets import Preset
+from .augmentation import (
+    AugmentationConfig,
+    Geometry,
+    Photometric,
+    draw_classifier_geometry,
+    draw_detection_geometry,
+    draw_photometric,
+    plain_geometry,
+    render_coefficients,
+    render_pixels,
+)
+
+WAYS = ("dct", "pixels", "reencode")
+_DECODERS = tuple(name for name in DECODERS if name != "pillow-draft")  # which changes the size of the image
+
+
+@dataclass
+class TrainingBatch:
+    """What a worker hands over.
+
+    inputs: RGB networks, and way 'pixels': (pixels (N, 3, S, S) uint8 RGB,); DCT networks otherwise: (luma
+        (N, 64, H, W), chroma (N, 128, H/2, W/2)) int16, or luma alone.  Channels last in memory.
+    boxes: (N, M, 4) float32: xmin, ymin, xmax, ymax as fractions 0..1 of the network's input; rows of zeros after each
+        image's own.  M is the most in the batch, and at least 1.
+    labels: detectors: (N, M) int64 from 1, 0 where there is no object; classifiers: (N,) int64 from 0.
+    names: of the N images.
+    keys: (index, seed) of each.
+    data_ms: the worker's time for the whole batch.
+    """
+
+    inputs: tuple[Tensor, ...]
+    boxes: Tensor
+    labels: Tensor
+    names: list[str]
+    keys: list[tuple[int, int]]
+    data_ms: float
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def pin_memory(self) -> TrainingBatch:
+        """Called by DataLoader(pin_memory=True)."""
+        self.inputs = tuple(t.pin_memory() for t in self.inputs)
+        self.boxes, self.labels = self.boxes.pin_memory(), self.labels.pin_memory()
+        return self
+
+
+class _Samples(Dataset):
+    """What detectors and classifiers share: from keys to inputs.
+
+    Use it through a DataLoader whose sampler gives (index, seed) and whose collate_fn is `data.dataset.as_it_is`.
+    Everything random about an item comes from its seed; global generators are neither used nor changed.
+    """
+
+    def __init__(
+        self, config: ModelConfig, preset: Preset, way: str, augmentation: AugmentationConfig, decoder: str
+    ) -> None:
+        if way not in WAYS:
+            raise ModelError(f"unknown way {way!r}: expected one of {', '.join(WAYS)}")
+        if way != "pixels" and not config.is_dct:
+            raise ModelError(f"{config.name}: takes pixels, not coefficients: expected way 'pixels', not {way!r}")
+        if decoder not in _DECODERS:
+            raise ModelError(f"decoder {decoder!r} does not do for training: expected one of {', '.join(_DECODERS)}")
+        self.config, self.preset, self.way = config, preset, way
+        self.augmentation, self.decoder = augmentation, decoder
+        # Gives the batches' memory and reads what is not to be changed: as at inference.
+        taken = dataclasses.replace(config, inputs="rgb") if way == "pixels" else config
+        self.reader = InputReader(taken, preset if way == "pixels" else dataclasses.replace(preset, dct=way), decoder)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch:
+        """The batch of these (index, seed).  JpegError, DatasetError: the first image that cannot be used."""
+        started = time.perf_counter()
+        rooms, views = batch_rooms(self.reader, len(keys))
+        targets = [
+            self._read(index, np.random.default_rng(seed), tuple(view[place] for view in views))
+            for place, (index, seed) in enumerate(keys)
+        ]
+        boxes, labels = self._stack(targets)
+        inputs = tuple(room.permute(0, 3, 1, 2) for room in rooms)
+        names = [self._name(index) for index, _ in keys]
+        data_ms = (time.perf_counter() - started) * 1e3
+        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms)
+
+    def _name(self, index: int) -> str:
+        raise NotImplementedError
+
+    def _read(self, index: int, random: np.random.Generator, out: tuple[np.ndarray, ...]):
+        """Writes one item's inputs and returns its targets."""
+        raise NotImplementedError
+
+    def _stack(self, targets: list) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _render(
+        self, data: bytes, name: str, geometry: Geometry, photometric: Photometric, out: tuple[np.ndarray, ...]
+    ) -> None:
+        fill, preset = self.augmentation.expand_fill_rgb, self.preset
+        if self.way == "dct":
+            options = {"requantize": preset.requantize, "antialias": preset.antialias}
+            render_coefficients(data, name, geometry, photometric, fill, out, **options)
+            return
+        pixels = decode_rgb(data, name, decoder=self.decoder)
+        if self.way == "pixels":
+            render_pixels(pixels, geometry, photometric, fill, out[0])
+            return
+        rendered = np.empty((geometry.size, geometry.size, 3), np.uint8)
+        render_pixels(pixels, geometry, photometric, fill, rendered)
+        for room, plane in zip(out, reencode(rendered, preset.quality, name)):
+            room[...] = plane
+
+
+class DetectionSamples(_Samples):
+    """Annotated images as training batches of one detector."""
+
+    def __init__(
+        self,
+        images: Sequence[AnnotatedImage],
+        config: ModelConfig,
+        preset: Preset,
+        *,
+        way: str = "dct",
+        augmentation: AugmentationConfig,
+        decoder: str = DEFAULT_DECODER,
+    ):
+        """way: 'dct' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels' augments
+        pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode' augments pixels,
+        compresses them and reads the coefficients, as the reference does (DCT networks).
+
+        DatasetError for no images, ModelError for a way or decoder that does not do.
+        """
+        super().__init__(config, preset, way, augmentation, decoder)
+        if not images:
+            raise DatasetError("no images to train on: expected at least one")
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def _name(self, index: int) -> str:
+        return self.images[index].name
+
+    def _read(self, index, random, out) -> tuple[np.ndarray, np.ndarray]:
+        """One image's (boxes, labels)."""
+        image, name = self.images[index], str(self.images[index].path)
+        size = image.height_px, image.width_px
+        edges = np.array((image.width_px, image.height_px) * 2, np.float64)
+        boxes = np.clip(image.boxes.astype(np.float64), 0, edges)
+        data = read_bytes(image.path, name)
+        header = read_header(data, name)
+        if (header.height, header.width) != size:
+            raise DatasetError(
+                f"{name}: the picture is {header.width}x{header.height} px, expected {size[1]}x{size[0]}, which its "
+                "annotation gives"
+            )
+        config = self.augmentation
+        if config.enabled:
+            geometry = draw_detection_geometry(config, random, size, self.config.image_size, boxes)
+            self._render(data, name, geometry, draw_photometric(config, random), out)
+        else:
+            geometry = plain_geometry(size, self.config.image_size)
+            self.reader.read_contents(data, name, out, Clock())
+        mapped, kept = geometry.map_boxes(boxes, config.min_box_px if config.enabled else 0.0)
+        return mapped[kept], image.labels[kept]
+
+    def _stack(self, targets):
+        most = max(1, *(len(labels) for _, labels in targets))
+        boxes = torch.zeros(len(targets), most, 4)
+        labels = torch.zeros(len(targets), most, dtype=torch.int64)
+        for i, (own_boxes, own_labels) in enumerate(targets):
+            boxes[i, : len(own_boxes)] = torch.from_numpy(own_boxes)
+            labels[i, : len(own_labels)] = torch.from_numpy(own_labels)
+        return boxes, labels
+
+
+class ClassificationSamples(_Samples):
+    """JPEGs and their classes as training batches of one classifier: a random part of each, perhaps mirrored.
+
+    Photometric changes are for detectors alone, as in the reference.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        config: ModelConfig,
+        preset: Preset,
+        *,
+        way: str = "dct",
+        augmentation: AugmentationConfig,
+        decoder: str = DEFAULT_DECODER,
+    ):
+        """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; the rest as in DetectionSamples."""
+        super().__init__(config, preset, way, augmentation, decoder)
+        if not paths or len(paths) != len(labels):
+            raise DatasetError(f"{len(paths)} images and {len(labels)} labels, expected as many, and at least one")
+        self.paths, self.labels = paths, labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def _name(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def _read(self, index, random, out) -> int:
+        """One image's label."""
+        name = self._name(index)
+        data = read_bytes(self.paths[index], name)
+        if self.augmentation.enabled:
+            header = read_header(data, name)
+            size = header.height, header.width
+            geometry = draw_classifier_geometry(self.augmentation, random, size, self.config.image_size)
+            self._render(data, name, geometry, Photometric(), out)
+        else:
+            self.reader.read_contents(data, name, out, Clock())
+        return self.labels[index]
+
+    def _stack(self, targets):
+        return torch.zeros(len(targets), 1, 4), torch.tensor(targets, dtype=torch.int64)
+
+
+def prepare_training_inputs(
+    inputs: Sequence[Tensor],
+    config: ModelConfig,
+    preset: Preset,
+    way: str,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, ...]:
+    """A batch's inputs -> what the network takes: floating point, on `device`.
+
+    With way 'pixels' a DCT network's coefficients are made there, by a blockwise DCT, quantised as the preset's own way
+    to coefficients does: `quality` for 'reencode', `requantize` (perhaps None) for 'dct'.
+    """
+    if config.is_dct and way == "pixels":
+        quality = preset.quality if preset.dct == "reencode" else preset.requantize
+        pixels = inputs[0].to(device, non_blocking=True)
+        planes = blockwise_dct(pixels, quality, chroma=config.inputs != "dct_y")
+        inputs = tuple(plane.permute(0, 3, 1, 2) for plane in planes)
+    return prepare_inputs(inputs, config, preset, device, dtype)
