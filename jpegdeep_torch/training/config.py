@@ -41,12 +41,15 @@ class ModelSettings:
 
     init: a safetensors file to start from; what fits by name and shape is taken, and a detector takes a classifier's
         dense layers as its fc6 and fc7 (empty: fresh weights).
+    scale_to_data: whether fresh weights are scaled until each layer's outputs on the first images have a deviation of 1
+        (`initialization.scale_to_data`); not with `init`.
     """
 
     name: str = setting(choices=sorted(MODELS))
     width: float = setting(1.0, above=0)
     anchor_scales: str = setting("voc", choices=tuple(ANCHOR_SCALES))
     init: str = ""
+    scale_to_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,8 @@ def _contradictions(config: TrainingConfig) -> list[str]:
         found.append(f"data.way: {data.way!r}, expected 'pixels' for {model.name}, which reads RGB")
     if (model.task == "classifier") != (data.kind == "imagenet"):
         found.append(f"data.kind: {data.kind!r} does not fit model.name {model.name!r}, a {model.task}")
+    if config.model.init and config.model.scale_to_data:
+        found.append("model.scale_to_data: is for fresh weights, but model.init names a file")
     if not data.train:
         found.append("data.train: empty, expected at least one set")
     if isinstance(data.classes, str) and data.classes not in ("voc", "coco", "all"):

@@ -19,7 +19,7 @@ from ..errors import TrainingError
 from ..models import create_model
 from .config import TrainingConfig, monitor_of
 from .distributed import all_summed, is_distributed, rank, synchronize_batch_norm, world_size
-from .initialization import initialize
+from .initialization import initialize, scale_to_data
 from .optimization import Progress, learning_rate, make_average, make_optimizer
 from .run_folder import BEST, LAST, RunFolder
 from .samples import TrainingBatch
@@ -28,6 +28,7 @@ from .stream import Stream, mixed
 from .tasks import LARGER_IS_BETTER, TASKS
 
 _PREFETCH = 2  # batches in the making a worker
+_IMAGES_TO_SCALE = 16
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -107,7 +108,8 @@ class Trainer:
         self.step = 0  # steps done
         self.window, self.epoch = Window(), Window()
         self.figures: dict[str, float] = {}
-        self._resume()
+        if not self._resume() and settings.scale_to_data:
+            self._scale_to_data()
 
     def fit(self) -> dict[str, float]:
         """Trains to the end -> the figures of the last evaluation, `best` among them.
@@ -267,10 +269,17 @@ class Trainer:
         }
         self.folder.save_state(state)
 
-    def _resume(self) -> None:
+    def _scale_to_data(self) -> None:
+        """The same in every process, and for any number of them: all see the images that one would see first."""
+        torch.manual_seed(mixed(self.config.run.seed, 0))
+        stream = Stream(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)
+        scale_to_data(self.model.train(), lambda: self.task.pass_through(self.model, next(iter(stream))))
+
+    def _resume(self) -> bool:
+        """Takes over the state in the folder, if there is one."""
         state = self.folder.load_state()
         if state is None:
-            return
+            return False
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -281,3 +290,4 @@ class Trainer:
         self.epoch = Window(**state["epoch"])
         self.figures = state["figures"]
         self.display.say(f"going on after step {self.step} of {self.last_step}")
+        return True

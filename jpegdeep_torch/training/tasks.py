@@ -53,6 +53,10 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
         """Figures of `model`, which is in eval mode, on the images to evaluate; the same in every process."""
 
+    def pass_through(self, model: Network, keys: list[tuple[int, int]]) -> None:
+        """Runs `model` on these items of the training samples, for what that does to it."""
+        model(*self._inputs(self.training_samples().__getitems__(keys), self.way))
+
     def _inputs(self, batch: TrainingBatch, way: str) -> tuple[Tensor, ...]:
         return prepare_training_inputs(batch.inputs, self.network, self.preset, way, self.device)
 
