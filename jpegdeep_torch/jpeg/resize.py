@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import JpegError
-from .axes import Axis, axis_blocks, axis_pieces
+from .axes import Axis
 from .native import native_module
 from .planes import Planes
 from .quantization import standard_tables
@@ -142,7 +142,7 @@ def native_targets(luma, chroma, resize, image_size, sampling, requantize) -> li
     return [target(*each, -offset, offset) for *each, offset in zip(plans, buffers, tables, offsets)]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # about 100 KB each for 640 x 480, and random crops never ask for one again
 def _component_plans(resize: Resize, image_size, sampling) -> list[tuple]:
     return [
         (_axis_plan(vertical, False), _axis_plan(horizontal, True))
@@ -150,10 +150,10 @@ def _component_plans(resize: Resize, image_size, sampling) -> list[tuple]:
     ]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _axis_plan(axis: Axis, even: bool):
     """The matrix in the native kernel's form: about 40 KB for 640 pixels."""
-    return native_module().AxisPlan(axis_pieces(axis), axis_blocks(axis)[1], even)
+    return native_module().AxisPlan(axis, even)
 
 
 def fill_gray_chroma(chroma: np.ndarray, resize: Resize, requantize: int | None) -> None:

@@ -7,6 +7,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "axis.h"
 #include "decoder.h"
 #include "resizer.h"
 
@@ -15,21 +16,24 @@ namespace py = pybind11;
 namespace jpegdeep {
 namespace {
 
-using Matrix = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Steps = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Plane = py::array_t<int16_t, py::array::c_style>;
 using Plans = std::pair<std::shared_ptr<AxisPlan>, std::shared_ptr<AxisPlan>>;  // rows, columns
 
-std::shared_ptr<AxisPlan> make_plan(const std::vector<std::pair<int, Matrix>>& pieces, int input_blocks, bool even) {
-  std::vector<AxisPlan::Piece> views;
-  for (const auto& [first, matrix] : pieces) {
-    if (matrix.ndim() != 2 || matrix.shape(0) != 8 || matrix.shape(1) % 8 != 0 || first < 0 ||
-        first + matrix.shape(1) / 8 > input_blocks) {
-      throw py::value_error("a piece is (8, 8 * blocks), within the input blocks");
-    }
-    views.push_back({matrix.data(), first, static_cast<int>(matrix.shape(1) / 8)});
+// From an `axes.Axis`.  What would lead outside the arrays is refused: `component_axes` never makes it.
+std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even) {
+  const auto number = [&](const char* name) { return given.attr(name).cast<int>(); };
+  const auto flag = [&](const char* name) { return given.attr(name).cast<bool>(); };
+  const Axis axis{number("image_px"), number("ratio"),     number("start_px"), number("stop_px"),
+                  number("place_px"), number("before_px"), number("canvas_px"), flag("smooth"),
+                  flag("flip"),       flag("halve"),       flag("repeat_pixels"), flag("antialias"),
+                  flag("drop_frequencies")};
+  if (axis.ratio < 1 || axis.start_px < 0 || axis.stop_px <= axis.start_px || axis.stop_px > axis.image_px ||
+      axis.place_px < 1 || axis.canvas_px < 1 || (axis.smooth && axis.ratio != 2)) {
+    throw py::value_error("an axis has a part within the image, a place, and no interpolation but of a ratio of 2");
   }
-  return std::make_shared<AxisPlan>(views, input_blocks, even);
+  const py::gil_scoped_release unlocked;
+  return std::make_shared<AxisPlan>(make_axis_plan(axis, even));
 }
 
 // One component's destination: plans, buffer, quantisation steps and DC offsets.
@@ -177,7 +181,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "libjpeg's coefficients, read and resized without decoding.  Use jpegdeep_torch.jpeg, which checks and explains.";
   py::register_exception<DecodeError>(m, "DecodeError");
   py::class_<AxisPlan, std::shared_ptr<AxisPlan>>(m, "AxisPlan")
-      .def(py::init(&make_plan), py::arg("pieces"), py::arg("input_blocks"), py::arg("even"))
+      .def(py::init(&make_plan), py::arg("axis"), py::arg("even"))
       .def_property_readonly("window", &AxisPlan::window);
   py::class_<Target, std::shared_ptr<Target>>(m, "Target")
       .def(py::init<const Plans&, py::array, const py::object&, float, float>(), py::arg("plans"), py::arg("array"),
