@@ -30,6 +30,12 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str], config: TrainingConfig, *, resume: bool, writes: bool):
         """TrainingError: the folder holds a run, and it is not to be gone on with, or is one of other settings."""
         self.path, self.writes = Path(path), writes
+        self._log: Any = None
+        self._board: Any = None
+        if writes:
+            self._begin(config, resume)
+
+    def _begin(self, config: TrainingConfig, resume: bool) -> None:
         held = self.path / CONFIG
         if held.is_file() and not resume:
             raise TrainingError(f"{self.path}: holds a run already; go on with it (--resume), or choose another folder")
@@ -39,16 +45,13 @@ class RunFolder:
             raise TrainingError(
                 f"{self.path}: holds other files, expected an empty folder, or none, to write the run to"
             )
-        self._log: Any = None
-        self._board: Any = None
-        if writes:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise TrainingError(f"{self.path}: cannot be made ({error.strerror or error})") from None
-            with written_whole(held) as temporary:
-                temporary.write_text(to_toml(config), encoding="utf-8")
-            write_json(self.path / VERSIONS, {"machine": machine(), "versions": versions()})
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be made ({error.strerror or error})") from None
+        with written_whole(held) as temporary:
+            temporary.write_text(to_toml(config), encoding="utf-8")
+        write_json(self.path / VERSIONS, {"machine": machine(), "versions": versions()})
 
     def load_state(self) -> dict[str, Any] | None:
         """What `save_state` wrote last, on the CPU; None where there is nothing yet."""
