@@ -27,7 +27,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class ImageSet:
     """One set of images: the folder `root`, `set` of it, and, in a VOCdevkit, the `year`.
 
-    ImageNet: `root` holds a folder for each class, and `set` is empty.
+    ImageNet: `root`/`set` holds a folder for each class.
     """
 
     root: str
@@ -76,8 +76,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """learning_rate: for batches of `base_batch_size`; it grows in proportion to the batch of all processes together,
-        and `warmup_steps` lead up to it, as under Horovod.
+    """learning_rate: for batches of `base_batch_size`; it grows in proportion to the batch of all processes together.
     l2: Keras's factor: l2 * sum(w^2) is added to the loss for convolution and dense kernels.  'adamw' decays by it.
     clip_norm: the largest norm of all gradients together (0: any).
     """
@@ -96,11 +95,14 @@ class ScheduleSettings:
     """kind: 'plateau' multiplies the rate by `factor` after `patience` evaluations without gain; 'cosine' falls to
         `final_fraction` of it in the last epoch; 'steps' multiplies by `factor` at each of `milestones` (epochs);
         'constant' leaves it.
+    warmup_steps: the first steps lead up from a rate of zero.
+    scaling_epochs: where the rate grows with the batch, the first epochs lead up to that, as under Horovod.
     stop_after: evaluations without gain after which training ends (0: never).
     """
 
     kind: str = setting("plateau", choices=tuple(SCHEDULES))
     warmup_steps: int = setting(0, low=0)
+    scaling_epochs: float = setting(5.0, low=0)
     factor: float = setting(0.1, above=0, high=1)
     patience: int = setting(5, low=1)
     stop_after: int = setting(0, low=0)

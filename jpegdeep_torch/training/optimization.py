@@ -102,10 +102,14 @@ def learning_rate(
 ) -> float:
     """The rate of step `step` (from 0) for batches of `batch_size` images over all processes.
 
-    In proportion to the batch (arXiv 1706.02677), with a linear warm-up, as Horovod's examples have it.
+    In proportion to the batch, but for the first epochs, which lead up to it from the rate of a single process (Goyal
+    et al., arXiv 1706.02677, section 2.2; Horovod's LearningRateWarmupCallback); and linearly from zero over
+    `warmup_steps`.
     """
-    rate = optimizer.learning_rate * batch_size / optimizer.base_batch_size
-    rate *= SCHEDULES[schedule.kind](schedule, step / steps_per_epoch, epochs, drops)
+    epoch, growth = step / steps_per_epoch, batch_size / optimizer.base_batch_size
+    if growth > 1 and epoch < schedule.scaling_epochs:
+        growth = 1 + (growth - 1) * epoch / schedule.scaling_epochs
+    rate = optimizer.learning_rate * growth * SCHEDULES[schedule.kind](schedule, epoch, epochs, drops)
     return rate * min(1.0, (step + 1) / (schedule.warmup_steps + 1))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.annotations import AnnotatedImage, Problems
 from ..data.classes import KNOWN_CLASSES
 from ..data.coco import read_coco
-from ..data.imagenet import ClassFolders, read_imagenet
+from ..data.imagenet import ClassFolders, read_class_index, read_imagenet
 from ..data.voc import class_names_in, find_voc_folder, read_voc
 from ..errors import ConfigError, DatasetError
 from .config import DataSettings, ImageSet
@@ -104,11 +104,11 @@ def _without_neutral(image: AnnotatedImage) -> AnnotatedImage:
 def _read_folders(settings: DataSettings, wrong: list[str]) -> TrainingData | None:
     index = settings.class_index or None
     try:
-        first = Path(settings.train[0].root)
+        first = _folder(settings.train[0])
         classes = len(settings.classes) if not isinstance(settings.classes, str) else _count(first, index)
         parts = []
         for part in (settings.train, settings.evaluate):
-            folders = [read_imagenet(each.root, classes, index) for each in part]
+            folders = [read_imagenet(_folder(each), classes, index) for each in part]
             paths, labels = ([x for f in folders for x in getattr(f, key)] for key in ("paths", "labels"))
             parts.append(ClassFolders(paths, labels, folders[0].class_names) if folders else None)
     except DatasetError as error:
@@ -118,7 +118,9 @@ def _read_folders(settings: DataSettings, wrong: list[str]) -> TrainingData | No
     return TrainingData(parts[0], parts[1], names)
 
 
-def _count(root: Path, index: str | None) -> int:
-    from ..data.imagenet import read_class_index
+def _folder(each: ImageSet) -> Path:
+    return Path(each.root, each.set)
 
+
+def _count(root: Path, index: str | None) -> int:
     return len(read_class_index(index)) if index else sum(path.is_dir() for path in root.iterdir())

@@ -41,7 +41,6 @@ def test_recipes_are_whole_and_state_no_more_than_differs(name):
     config = load_config(name)
     assert config.model.name in MODELS and config.data.train
     assert (config.data.way == "pixels") == (not MODELS[config.model.name].is_dct)
-    assert load_config(name).data.evaluate
 
 
 def test_a_resolved_configuration_reads_back_to_the_same(write):
