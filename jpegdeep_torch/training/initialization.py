@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..weights import read_info
 
 _TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
+_MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
 _CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
 
 
@@ -62,7 +63,7 @@ def scale_to_data(model: nn.Module, run: Callable[[], object]) -> None:
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
 
     def rescale(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        deviation = output.detach().float().std().clamp(min=1e-6)
+        deviation = output.detach().float().std().clamp(min=1e-6, max=_MOST_SHRINKING)
         layer.weight.data.div_(deviation)
         return output / deviation  # fresh biases are zero
 

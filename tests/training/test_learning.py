@@ -1,0 +1,201 @@
+"""That it learns: 8 photographs by heart, weights handed on, and the figures that evaluation commands give too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from eval.curves import main as curves
+from eval.voc import main as eval_voc
+from jpegdeep_torch.data.annotations import Problems
+from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.errors import ConfigError, TrainingError
+from jpegdeep_torch.models import create_model
+from jpegdeep_torch.training.__main__ import main as training
+from jpegdeep_torch.training.initialization import initialize, scale_to_data
+from jpegdeep_torch.training.run_folder import read_log
+from jpegdeep_torch.weights import load_model, save_weights
+from tests.jpeg_samples import jpeg, picture
+
+from .make_dataset import CLASSES, make_voc
+from .runs import write_config
+
+BCCD_CLASSES = ("Platelets", "RBC", "WBC")
+BY_HEART = """
+[model]
+scale_to_data = true
+[data]
+kind = "voc"
+train = [{{ root = "{root}", set = "train" }}]
+evaluate = [{{ root = "{root}", set = "train" }}]
+workers = 0
+[augmentation]
+enabled = false
+[optimizer]
+kind = "adamw"
+learning_rate = 2e-3
+base_batch_size = 8
+l2 = 0.0
+clip_norm = 10.0
+[schedule]
+kind = "cosine"
+warmup_steps = 10
+[run]
+batch_size = 8
+evaluate_every = 1000
+"""
+
+
+@pytest.fixture
+def eight_photographs(shared, tmp_path):
+    """The first of BCCD's whose cells overlap too little for NMS to take one for another."""
+    source, root = shared / "data" / "bccd", tmp_path / "bccd"
+    chosen = []
+    for image in read_voc(source, "train", BCCD_CLASSES, problems=Problems(lenient=True)):
+        boxes = torch.from_numpy(image.boxes)
+        low = torch.maximum(boxes[:, None, :2], boxes[:, :2])
+        inter = (torch.minimum(boxes[:, None, 2:], boxes[:, 2:]) - low).clamp(min=0).prod(-1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+        iou = inter / (area[:, None] + area - inter)
+        if iou.fill_diagonal_(0).max() < 0.4:
+            chosen.append(image.name)
+    for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        (root / folder).mkdir(parents=True)
+        for name in chosen[:8]:
+            shutil.copy(source / folder / f"{name}{suffix}", root / folder)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("\n".join(chosen[:8]))
+    return root
+
+
+def by_heart(tmp_path, root, *changes: str) -> dict:
+    config = write_config(tmp_path, root, BY_HEART)
+    training([str(config), "-o", str(tmp_path / "run"), "--set", *changes])
+    return read_log(tmp_path / "run", "evaluation")[-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "way", "epochs"), [("ssd300_vgg16_dct", "dct", 150), ("ssd300_vgg16", "pixels", 150)]
+)
+def test_eight_photographs_by_heart(eight_photographs, tmp_path, model, way, epochs):
+    figures = by_heart(
+        tmp_path, eight_photographs, f"model.name={model}", "model.width=0.125", f"data.way={way}",
+        f"run.epochs={epochs}",
+    )  # fmt: skip
+    assert figures["mAP"] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_voc(tmp_path_factory.mktemp("made") / "voc", count=6)
+
+
+@pytest.mark.parametrize(("model", "way"), [("ssd300_vgg16_dct", "dct"), ("ssd300_vgg16", "pixels")])
+def test_the_logged_map_is_that_of_the_evaluating_command(made, tmp_path, model, way, capsys):
+    changes = [f"model.name={model}", f"data.way={way}", "model.width=0.05", "run.epochs=12", "run.ema=0.5"]
+    figures = by_heart(tmp_path, made, *changes)
+    best = tmp_path / "run" / "best.safetensors"
+    eval_voc([str(best), str(made), "--set", "train", "--json", str(tmp_path / "a.json"), "--workers", "0"])
+    result = json.loads((tmp_path / "a.json").read_text())["results"][0]
+    assert result["map_area"] == pytest.approx(figures["mAP"], abs=1e-6) and figures["mAP"] > 0
+    assert [row["name"] for row in result["classes"]] == list(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """ImageNet's layout: two classes, told apart by their brightness."""
+    root = tmp_path_factory.mktemp("imagenet")
+    for part, count in (("train", 6), ("val", 3)):
+        for label, name in enumerate(("dark", "light")):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = picture(seed=i) // 4 + 160 * label
+                (root / part / name / f"{i}.jpg").write_bytes(jpeg(pixels))
+    return root
+
+
+CLASSIFIER = """
+[model]
+width = 0.03
+scale_to_data = true
+[data]
+kind = "imagenet"
+preset = "imagenet"
+train = [{{ root = "{root}", set = "train" }}]
+evaluate = [{{ root = "{root}", set = "val" }}]
+workers = 0
+[optimizer]
+kind = "adamw"
+learning_rate = 0.005
+base_batch_size = 4
+clip_norm = 5.0
+[schedule]
+kind = "cosine"
+[run]
+batch_size = 4
+epochs = 10
+evaluate_every = 5
+"""
+
+
+@pytest.mark.parametrize(("model", "way"), [("vgg16_dct", "dct"), ("vgg16", "pixels"), ("vgg16_dct_y", "reencode")])
+def test_a_classifier_learns_and_starts_a_detector(folders, made, tmp_path, model, way, capsys):
+    config = write_config(tmp_path, folders, CLASSIFIER)
+    training([str(config), "-o", str(tmp_path / "run"), "--set", f"model.name={model}", f"data.way={way}"])
+    rows = read_log(tmp_path / "run", "evaluation")
+    assert [row["epoch"] for row in rows] == [5, 10] and rows[-1]["accuracy"] == 1.0
+    weights = tmp_path / "run" / "best.safetensors"
+    assert load_model(weights).info.class_names == ("dark", "light")
+    (tmp_path / "detector").mkdir()
+    way = "pixels" if model == "vgg16" else "dct"
+    line = ["--init", str(weights), "--set", f"model.name=ssd300_{model}", f"data.way={way}", "model.width=0.03"]
+    config = write_config(tmp_path / "detector", made, BY_HEART.replace("scale_to_data = true", ""))
+    training([str(config), "-o", str(tmp_path / "detector" / "run"), *line, "run.epochs=1"])
+    assert "tensors taken from" in capsys.readouterr().out
+
+
+def test_a_detector_takes_a_classifier_s_dense_layers_subsampled(tmp_path):
+    classifier = create_model("vgg16", 7, width=0.125, seed=1)
+    save_weights(classifier, tmp_path / "c.safetensors")
+    detector = create_model("ssd300_vgg16_dct", 3, width=0.125, seed=2)
+    fresh = {key: value.clone() for key, value in detector.state_dict().items()}
+    said = initialize(detector, tmp_path / "c.safetensors")
+    now = detector.state_dict()
+    torch.testing.assert_close(now["trunk.fc6.weight"][1, 2, 1, 2], classifier.fc1.weight[4, 2, 3, 6])
+    torch.testing.assert_close(now["trunk.fc7.weight"][3, 2, 0, 0], classifier.fc2.weight[12, 8, 0, 0])
+    # The RGB network's block 5 has the DCT network's name and shape but for its first convolution.
+    taken = {key for key in now if not torch.equal(now[key], fresh[key])}
+    assert "trunk.base.block5.block5_conv2.weight" in taken
+    assert not any("luma_norm" in key or "class_heads" in key for key in taken)
+    assert "class_heads.0" in said and "block1_conv1_dct_256" in said
+    save_weights(create_model("resnet50", 7, width=0.05), tmp_path / "r.safetensors")
+    with pytest.raises(ConfigError, match="none of which fit"):
+        initialize(detector, tmp_path / "r.safetensors")
+
+
+def test_scaled_weights_give_outputs_of_deviation_1():
+    model = create_model("ssd300_vgg16", 3, width=0.05, seed=0)
+    image = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(0)) * 70
+    scale_to_data(model, lambda: model(image))
+    found = []
+    hooks = [
+        m.register_forward_hook(lambda _m, _i, y: found.append(y.std().item()))
+        for m in model.modules()
+        if isinstance(m, torch.nn.Conv2d)
+    ]
+    model(image)
+    assert len(found) == len(hooks) == 35 and found == pytest.approx([1.0] * 35, abs=1e-3)
+
+
+def test_curves_of_runs(made, tmp_path, capsys):
+    by_heart(tmp_path, made, "model.name=ssd300_vgg16_dct", "model.width=0.03", "run.epochs=2")
+    curves([str(tmp_path / "run"), "-o", str(tmp_path / "curves.png")])
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "validation_loss" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match="no such file, expected the log"):
+        curves([str(tmp_path)])
+    with pytest.raises(TrainingError, match=r"curves\.xyz"):
+        curves([str(tmp_path / "run"), "-o", str(tmp_path / "curves.xyz")])
