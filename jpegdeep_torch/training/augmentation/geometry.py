@@ -54,10 +54,10 @@ class Geometry:
         """
         (top, left, height, width), (place_top, place_left, place_height, place_width) = self.crop, self.place
         corners = boxes.astype(np.float64)
-        x_centre, y_centre = corners[:, 0::2].mean(axis=1), corners[:, 1::2].mean(axis=1)
+        x, y = corners[:, 0::2], corners[:, 1::2]
+        x_centre, y_centre = (x[:, 0] + x[:, 1]) / 2, (y[:, 0] + y[:, 1]) / 2
         kept = (left < x_centre) & (x_centre < left + width) & (top < y_centre) & (y_centre < top + height)
-        x = np.clip((corners[:, 0::2] - left) / width, 0, 1)
-        y = np.clip((corners[:, 1::2] - top) / height, 0, 1)
+        x, y = ((x - left) / width).clip(0, 1), ((y - top) / height).clip(0, 1)
         if self.flip:
             x = 1 - x[:, ::-1]
         x, y = x * place_width + place_left, y * place_height + place_top
@@ -116,31 +116,34 @@ def _draw_iou_crop(
     does, they take longer than reading the file.
     """
     (height, width), (least, most) = canvas, config.iou_crop_scale
-    if len(boxes) == 0 or int(min(canvas) * least) < 1:
+    smallest = int(height * least) * int(width * least)
+    if len(boxes) == 0 or smallest < 1:
         return None
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    x_centre, y_centre = boxes[:, 0::2].mean(axis=1), boxes[:, 1::2].mean(axis=1)
+    xmin, ymin, xmax, ymax = boxes.T
+    area = (xmax - xmin) * (ymax - ymin)
+    x_centre, y_centre = (xmin + xmax) / 2, (ymin + ymax) / 2
+    possible = area.max() / smallest  # no crop overlaps an object by more
     while True:  # ends when no crop is drawn, which the configuration provides for
         overlap = config.iou_crop_overlaps[random.integers(len(config.iou_crop_overlaps))]
         if overlap >= 1:
             return None
+        if overlap > possible:
+            continue
         scales = random.uniform(least, most, (2, config.iou_crop_trials))
-        heights, widths = (height * scales[0]).astype(int), (width * scales[1]).astype(int)
         corners = random.random((2, config.iou_crop_trials))
+        heights, widths = (height * scales[0]).astype(int), (width * scales[1]).astype(int)
         tops, lefts = ((height - heights) * corners[0]).astype(int), ((width - widths) * corners[1]).astype(int)
-        bottoms, rights = tops + heights, lefts + widths
         aspect = widths / heights
-        holds = (config.iou_crop_aspect[0] <= aspect) & (aspect <= config.iou_crop_aspect[1])
-        inside = (lefts[:, None] < x_centre) & (x_centre < rights[:, None])  # (trials, boxes)
-        inside &= (tops[:, None] < y_centre) & (y_centre < bottoms[:, None])
-        across = np.minimum(rights[:, None], boxes[:, 2]) - np.maximum(lefts[:, None], boxes[:, 0])
-        down = np.minimum(bottoms[:, None], boxes[:, 3]) - np.maximum(tops[:, None], boxes[:, 1])
-        shared = across * down  # of boxes whose centre is inside, which overlap for certain
-        iou = np.where(inside, shared / ((heights * widths)[:, None] + area - shared), -1)
-        holds &= iou.max(axis=1) >= overlap
-        if holds.any():
-            i = int(holds.argmax())
-            return int(tops[i]), int(lefts[i]), int(heights[i]), int(widths[i])
+        right_shape = (config.iou_crop_aspect[0] <= aspect) & (aspect <= config.iou_crop_aspect[1])
+        crops = np.stack((tops, lefts, heights, widths), axis=1)[right_shape]
+        top, left, bottom, right = (edge[:, None] for edge in (*crops.T[:2], *(crops.T[:2] + crops.T[2:])))
+        inside = (left < x_centre) & (x_centre < right) & (top < y_centre) & (y_centre < bottom)  # (crops, boxes)
+        # A box overlaps for certain where its centre is inside; elsewhere it does not count.
+        shared = (np.minimum(right, xmax) - np.maximum(left, xmin)) * (np.minimum(bottom, ymax) - np.maximum(top, ymin))
+        enough = inside & (shared >= overlap * ((bottom - top) * (right - left) + area - shared))
+        found = enough.any(axis=1)
+        if found.any():
+            return tuple(crops[found.argmax()].tolist())
 
 
 def draw_classifier_geometry(

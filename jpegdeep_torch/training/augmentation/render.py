@@ -36,7 +36,7 @@ def render_pixels(
     if geometry.flip:
         part = cv2.flip(part, 1)
     if not geometry.covers:
-        out[...] = np.rint(fill_rgb).astype(np.uint8)
+        out[...] = np.tile(np.rint(fill_rgb).astype(np.uint8), (geometry.size, 1))  # by rows: three by three is slow
     out[place_top : place_top + place_height, place_left : place_left + place_width] = photometric.change_pixels(part)
 
 
