@@ -35,15 +35,14 @@ class Geometry:
         """Whether nothing is to be seen around the image."""
         return self.place == (0, 0, self.size, self.size)
 
-    def resize(self, fill: tuple[float, float, float], antialias: bool = False) -> Resize:
-        """The same in the DCT domain.  `fill`: Y, Cb and Cr of what is around the image."""
+    def resize(self, antialias: bool = False) -> Resize:
+        """The same in the DCT domain."""
         return Resize(
             size=(self.size, self.size),
             antialias=antialias or self.interpolation == "area",
             crop=self.crop,
             flip_horizontal=self.flip,
             place=None if self.covers else self.place,
-            fill=fill,
         )
 
     def map_boxes(self, boxes: np.ndarray, min_px: float) -> tuple[np.ndarray, np.ndarray]:
@@ -115,13 +114,13 @@ def _draw_iou_crop(
     Its trials are drawn and judged all at once, of which the first that holds is taken: one by one, as torchvision
     does, they take longer than reading the file.
     """
-    (height, width), (least, most) = canvas, config.iou_crop_scale
-    smallest = int(height * least) * int(width * least)
+    least, most = config.iou_crop_scale
+    smallest = int(canvas[0] * least) * int(canvas[1] * least)
     if len(boxes) == 0 or smallest < 1:
         return None
-    xmin, ymin, xmax, ymax = boxes.T
-    area = (xmax - xmin) * (ymax - ymin)
-    x_centre, y_centre = (xmin + xmax) / 2, (ymin + ymax) / 2
+    pixels = np.array(canvas)[:, None]
+    low, high = boxes.T[[1, 0], None], boxes.T[[3, 2], None]  # (2, 1, boxes): down, across
+    centre, (area,) = (low + high) / 2, (high[0] - low[0]) * (high[1] - low[1])
     possible = area.max() / smallest  # no crop overlaps an object by more
     while True:  # ends when no crop is drawn, which the configuration provides for
         overlap = config.iou_crop_overlaps[random.integers(len(config.iou_crop_overlaps))]
@@ -129,21 +128,21 @@ def _draw_iou_crop(
             return None
         if overlap > possible:
             continue
-        scales = random.uniform(least, most, (2, config.iou_crop_trials))
-        corners = random.random((2, config.iou_crop_trials))
-        heights, widths = (height * scales[0]).astype(int), (width * scales[1]).astype(int)
-        tops, lefts = ((height - heights) * corners[0]).astype(int), ((width - widths) * corners[1]).astype(int)
-        aspect = widths / heights
+        drawn = random.random((4, config.iou_crop_trials))
+        sizes = (pixels * (least + (most - least) * drawn[:2])).astype(int)  # (2, trials)
+        starts = ((pixels - sizes) * drawn[2:]).astype(int)
+        start, stop = starts[..., None], (starts + sizes)[..., None]
+        down, across = (start < centre) & (centre < stop)  # (trials, boxes)
+        # A box whose centre is inside overlaps for certain; the others do not count.
+        sides = np.minimum(stop, high) - np.maximum(start, low)
+        shared = sides[0] * sides[1]
+        enough = shared >= overlap * ((sizes[0] * sizes[1])[:, None] + area - shared)
+        aspect = sizes[1] / sizes[0]
         right_shape = (config.iou_crop_aspect[0] <= aspect) & (aspect <= config.iou_crop_aspect[1])
-        crops = np.stack((tops, lefts, heights, widths), axis=1)[right_shape]
-        top, left, bottom, right = (edge[:, None] for edge in (*crops.T[:2], *(crops.T[:2] + crops.T[2:])))
-        inside = (left < x_centre) & (x_centre < right) & (top < y_centre) & (y_centre < bottom)  # (crops, boxes)
-        # A box overlaps for certain where its centre is inside; elsewhere it does not count.
-        shared = (np.minimum(right, xmax) - np.maximum(left, xmin)) * (np.minimum(bottom, ymax) - np.maximum(top, ymin))
-        enough = inside & (shared >= overlap * ((bottom - top) * (right - left) + area - shared))
-        found = enough.any(axis=1)
+        found = (down & across & enough).any(axis=1) & right_shape
         if found.any():
-            return tuple(crops[found.argmax()].tolist())
+            i = int(found.argmax())
+            return int(starts[0, i]), int(starts[1, i]), int(sizes[0, i]), int(sizes[1, i])
 
 
 def draw_classifier_geometry(
