@@ -82,9 +82,11 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         count = x.numel() // x.shape[1] * world_size()
         wide = x.float()
-        mean = differentiable_all_reduce(wide.sum(dim=(0, 2, 3))) / count
+        # Sums in float64: coefficients reach into the thousands, and there are hundreds of thousands of them.
+        mean = (differentiable_all_reduce(wide.sum(dim=(0, 2, 3), dtype=torch.float64)) / count).float()
         centred = wide - mean.view(1, -1, 1, 1)
-        variance = differentiable_all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        squares = centred.square().sum(dim=(0, 2, 3), dtype=torch.float64)
+        variance = (differentiable_all_reduce(squares) / count).float()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

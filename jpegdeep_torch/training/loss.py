@@ -11,6 +11,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from ..detection.anchors import decode_boxes
 from .distributed import all_gathered, all_summed, world_size
+from .tables import setting
 from .targets import BACKGROUND, IGNORED, Targets
 
 BOX_LOSSES = ("smooth_l1", "giou")
@@ -29,13 +30,13 @@ class LossConfig:
         softmax in place of its sigmoids).
     """
 
-    positive_iou: float = 0.5
-    negative_iou: float = 0.5
-    negatives_per_positive: float = 3.0
-    box_weight: float = 1.0
-    box_loss: str = "smooth_l1"
-    class_loss: str = "cross_entropy"
-    focal_gamma: float = 2.0
+    positive_iou: float = setting(0.5, above=0, high=1)
+    negative_iou: float = setting(0.5, low=0, high=1)
+    negatives_per_positive: float = setting(3.0, above=0)
+    box_weight: float = setting(1.0, low=0)
+    box_loss: str = setting("smooth_l1", choices=BOX_LOSSES)
+    class_loss: str = setting("cross_entropy", choices=CLASS_LOSSES)
+    focal_gamma: float = setting(2.0, low=0)
 
 
 @dataclass
@@ -52,15 +53,22 @@ class Loss:
 
 
 def multibox_loss(
-    logits: Tensor, offsets: Tensor, targets: Targets, anchors: Tensor, config: LossConfig = LossConfig()
+    logits: Tensor,
+    offsets: Tensor,
+    targets: Targets,
+    anchors: Tensor,
+    config: LossConfig = LossConfig(),
+    *,
+    together: bool = True,
 ) -> Loss:
     """The loss of a batch: sum over positives and hardest negatives, divided by the positives (SSD, equations 1 to 3).
 
     logits: (N, A, C + 1), offsets: (N, A, 4), computed on in float32.  anchors: (A, 4), needed for 'giou' alone.
+    together: whether the batches of all processes count as one; then each of them has to call this at the same time.
     """
     logits, offsets = logits.float(), offsets.float()
     positive = targets.labels > BACKGROUND
-    positives = all_summed(positive.sum())
+    positives = all_summed(positive.sum()) if together else positive.sum()
     classes = F.cross_entropy(
         logits.flatten(0, 1), targets.labels.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(positive)
@@ -68,22 +76,27 @@ def multibox_loss(
         classes = classes * (1 - torch.exp(-classes)) ** config.focal_gamma
         counted = targets.labels != IGNORED
     else:
-        counted = positive | _hardest_negatives(classes, targets, positives, config.negatives_per_positive)
+        counted = positive | _hardest_negatives(
+            classes, targets, int(config.negatives_per_positive * positives), together
+        )
     row, anchor = positive.nonzero(as_tuple=True)
     boxes = _box_loss(offsets[row, anchor], targets.offsets[row, anchor], anchors[anchor], config)
     divisor = positives.clamp(min=1)
     class_per_image = (classes * counted).sum(dim=1) / divisor
     box_per_image = config.box_weight * boxes.new_zeros(len(logits)).index_add(0, row, boxes) / divisor
-    # Gradients are averaged over the processes, and the loss is a sum over all their images.
-    total = (class_per_image.sum() + box_per_image.sum()) * world_size()
+    total = class_per_image.sum() + box_per_image.sum()
+    if together:
+        total = (
+            total * world_size()
+        )  # gradients are averaged over the processes, and the loss is a sum over their images
     return Loss(total, class_per_image, box_per_image, positives)
 
 
-def _hardest_negatives(classes: Tensor, targets: Targets, positives: Tensor, ratio: float) -> Tensor:
-    """Bool (N, A): the background's anchors of the largest loss in the batch of all processes together."""
+def _hardest_negatives(classes: Tensor, targets: Targets, most: int, together: bool) -> Tensor:
+    """Bool (N, A): the background's anchors of the largest loss, in the batches of all processes if `together`."""
     losses = torch.where(targets.labels == BACKGROUND, classes.detach(), 0.0)
-    everyone, own = all_gathered(losses.flatten())
-    count = min(int(ratio * positives), int((everyone > 0).sum()))
+    everyone, own = all_gathered(losses.flatten()) if together else (losses.flatten(), slice(None))
+    count = min(most, int((everyone > 0).sum()))
     chosen = torch.zeros_like(everyone, dtype=torch.bool)
     chosen[everyone.topk(count, sorted=False).indices] = True
     return chosen[own].view_as(losses)

@@ -32,8 +32,8 @@ def match_anchors(
     """Matches as SSD does (arXiv 1512.02325, section 2.2), the pairs in order of their overlap.
 
     Each object takes its best anchor, the best pair first, and an anchor is taken once; then every anchor left whose
-    best object overlaps it by `positive_iou` or more joins that object.  Anchors below that, but from `negative_iou` up,
-    are ignored.
+    best object overlaps it by `positive_iou` or more joins that object.  Anchors between that and
+    `negative_iou` are ignored.
 
     boxes: (N, M, 4) xmin, ymin, xmax, ymax in the anchors' unit.  labels: (N, M) int64, 0 for rows that hold no object.
     anchors: (A, 4) cx, cy, w, h.  All on one device; nothing is differentiable.

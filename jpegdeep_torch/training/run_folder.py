@@ -1,0 +1,149 @@
+"""What a run leaves behind: its configuration, versions, logs, weights, and the state to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..benchmark.stats import machine, versions
+from ..errors import ConfigError, TrainingError
+from ..evaluation.records import write_json
+from ..weights import save_weights, written_whole
+from .config import TrainingConfig
+from .tables import parse_toml, to_toml
+
+CONFIG, VERSIONS, LOG, STATE = "config.toml", "versions.json", "log.jsonl", "state.pt"
+LAST, BEST, BAD_BATCH, TENSORBOARD = "last.safetensors", "best.safetensors", "bad_batch.pt", "tensorboard"
+# What may differ when a run is gone on with: none of it changes the result.
+_FREE = {"output", "data.workers", "run.device", "run.threads", "run.save_steps", "run.log_steps"}
+
+
+class RunFolder:
+    """The folder of one run.  Only the process of rank 0 writes; for the others `writes` is False."""
+
+    def __init__(self, path: str | os.PathLike[str], config: TrainingConfig, *, resume: bool, writes: bool):
+        """TrainingError: the folder holds a run, and it is not to be gone on with, or is one of other settings."""
+        self.path, self.writes = Path(path), writes
+        self._log: Any = None
+        self._board: Any = None
+        if writes:
+            self._begin(config, resume)
+
+    def _begin(self, config: TrainingConfig, resume: bool) -> None:
+        held = self.path / CONFIG
+        if held.is_file() and not resume:
+            raise TrainingError(f"{self.path}: holds a run already; go on with it (--resume), or choose another folder")
+        if held.is_file():
+            _compare(held, config)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise TrainingError(
+                f"{self.path}: holds other files, expected an empty folder, or none, to write the run to"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be made ({error.strerror or error})") from None
+        with written_whole(held) as temporary:
+            temporary.write_text(to_toml(config), encoding="utf-8")
+        write_json(self.path / VERSIONS, {"machine": machine(), "versions": versions()})
+
+    def load_state(self) -> dict[str, Any] | None:
+        """What `save_state` wrote last, on the CPU; None where there is nothing yet."""
+        path = self.path / STATE
+        if not path.is_file():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError) as error:
+            raise TrainingError(f"{path}: cannot be read ({error}), expected the state of a run") from None
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Whole or not at all."""
+        if self.writes:
+            with written_whole(self.path / STATE) as temporary:
+                torch.save(state, temporary)
+
+    def save_model(self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...]) -> None:
+        """Writes `name` (LAST or BEST), which Detector.load and Classifier.load read."""
+        if self.writes:
+            save_weights(model, self.path / name, preset, class_names)
+
+    def save_bad_batch(self, contents: dict[str, Any]) -> Path:
+        """For a look at what made the loss infinite."""
+        path = self.path / BAD_BATCH
+        with written_whole(path) as temporary:
+            torch.save(contents, temporary)
+        return path
+
+    def open_logs(self, step: int) -> str | None:
+        """Begins logging after step `step`; what an earlier, killed run logged beyond it is taken back.
+
+        -> a remark, where there is no TensorBoard.
+        """
+        if not self.writes:
+            return None
+        path = self.path / LOG
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            try:
+                kept += [line] if json.loads(line)["step"] <= step else []
+            except (ValueError, KeyError):
+                continue  # cut short when the run was killed
+        with written_whole(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._log = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held until close()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return f'no TensorBoard logs: pip install "jpegdeep-torch[train]" brings them; {path} has the same figures'
+        self._board = SummaryWriter(str(self.path / TENSORBOARD), purge_step=step + 1 if step else None)
+        return None
+
+    def log(self, step: int, values: Mapping[str, float], kind: str) -> None:
+        """A line of log.jsonl, `{"kind": 'step', 'epoch' or 'evaluation', "step", ...}`, and TensorBoard's scalars."""
+        if self._log is None:
+            return
+        self._log.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._log.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name if "/" in name else f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        for each in (self._log, self._board):
+            if each is not None:
+                each.close()
+        self._log = self._board = None
+
+
+def read_log(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind of a run's log.jsonl."""
+    rows = map(json.loads, (Path(path) / LOG).read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _compare(held: Path, config: TrainingConfig) -> None:
+    """TrainingError where the run in the folder was one of other settings."""
+    try:
+        before = parse_toml(held.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{held}: cannot be read ({error}), expected the configuration of the run") from None
+    now = parse_toml(to_toml(config))
+    old, new = _flat(before), _flat(now)
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in _FREE]
+    if differing:
+        changes = "; ".join(f"{key}: there {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
+        raise TrainingError(f"{held.parent}: holds a run of other settings ({changes}); choose another folder")
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

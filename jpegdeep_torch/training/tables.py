@@ -1,0 +1,166 @@
+"""TOML tables into frozen dataclasses and back, with every mistake listed at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, field
+from typing import Any
+
+from ..errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TomlError = tomllib.TOMLDecodeError
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A field whose values are limited: one of `choices`; from `low` to `high`; more than `above`."""
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high, "above": above})
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TomlError where it is none."""
+    return tomllib.loads(text)
+
+
+def build(kind: type, table: Any, where: str, problems: list[str]) -> Any:
+    """The dataclass `kind` from a table; None where `problems` got entries, each beginning with the key's whole name.
+
+    Fields may be bool, int, float, str, another dataclass, a tuple of any of these (of any length, or as long as its
+    annotation says), and each may be `| None`.
+    """
+    before = len(problems)
+    if not isinstance(table, Mapping):
+        problems.append(f"{where}: {_shown(table)}, expected a table")
+        return None
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in table.keys() - fields.keys():
+        problems.append(f"{_join(where, key)}: unknown key, expected one of {', '.join(fields)}")
+    values = {}
+    for name, item in fields.items():
+        if name in table:
+            values[name] = _convert(hints[name], table[name], _join(where, name), problems)
+            if values[name] is not None:
+                _check_limits(values[name], item.metadata, _join(where, name), problems)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            problems.append(f"{_join(where, name)}: missing")
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**values)
+    except ConfigError as error:  # what the fields do not say one by one
+        problems.append(str(error))
+        return None
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    options = [option for option in options if option is not type(None)]
+    if value == "" and len(options) == 1 and options[0] is not str and hint is not options[0]:
+        return None  # TOML has no null: an empty string takes back what a base states
+    if dataclasses.is_dataclass(options[0]):
+        return build(options[0], value, where, problems)
+    tuples = [option for option in options if typing.get_origin(option) is tuple]
+    if tuples and isinstance(value, (list, tuple)):
+        return _convert_tuple(tuples[0], value, where, problems)
+    for option in options:
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option in (bool, int, str) and type(value) is option:
+            return value
+    problems.append(f"{where}: {_shown(value)}, expected {' or '.join(map(_name, options))}")
+    return None
+
+
+def _convert_tuple(hint: Any, value: Sequence[Any], where: str, problems: list[str]) -> tuple | None:
+    kinds = typing.get_args(hint)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    elif len(kinds) != len(value):
+        problems.append(f"{where}: {len(value)} values, expected {len(kinds)}")
+        return None
+    return tuple(_convert(kind, v, f"{where}[{i}]", problems) for i, (kind, v) in enumerate(zip(kinds, value)))
+
+
+def _name(hint: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_name(typing.get_args(hint)[0])}"
+    return names.get(hint, "a table")
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    if (choices := limits.get("choices")) and value not in choices:
+        problems.append(f"{where}: {_shown(value)}, expected one of {', '.join(choices)}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            continue
+        low, high, above = limits.get("low"), limits.get("high"), limits.get("above")
+        if not math.isfinite(number):
+            problems.append(f"{where}: {number}, expected a finite number")
+        elif low is not None and number < low:
+            problems.append(f"{where}: {number:g}, expected at least {low:g}")
+        elif above is not None and number <= above:
+            problems.append(f"{where}: {number:g}, expected more than {above:g}")
+        elif high is not None and number > high:
+            problems.append(f"{where}: {number:g}, expected at most {high:g}")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `changes` states; tables are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def to_toml(config: Any) -> str:
+    """A dataclass of dataclasses as TOML that `build` reads back to the same; None is written as ""."""
+    plain = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    tables = {name: plain.pop(name) for name, value in list(plain.items()) if dataclasses.is_dataclass(value)}
+    lines = _pairs(plain)
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_pairs({f.name: getattr(table, f.name) for f in dataclasses.fields(table)})]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {_value(value)}" for name, value in values.items()]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return '""'
+    if dataclasses.is_dataclass(value):
+        return "{ " + ", ".join(_pairs({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,116 @@
+"""Configurations: what is read, what is refused, and that one error lists everything."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from jpegdeep_torch.errors import ConfigError
+from jpegdeep_torch.models import MODELS
+from jpegdeep_torch.training.config import list_recipes, load_config, monitor_of
+from jpegdeep_torch.training.tables import build, to_toml
+
+SMALL = """
+[model]
+name = "ssd300_vgg16_dct"
+[data]
+kind = "voc"
+train = [{ root = "somewhere", set = "train" }]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "run.toml"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_what_is_not_stated_is_the_reference_s(write):
+    config = load_config(write(SMALL))
+    assert (config.optimizer.kind, config.optimizer.learning_rate, config.optimizer.momentum) == ("sgd", 1e-3, 0.9)
+    assert (config.optimizer.l2, config.run.batch_size, config.loss.negatives_per_positive) == (5e-4, 32, 3)
+    assert config.schedule.kind == "plateau" and monitor_of(config) == "loss"
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_recipes_are_whole_and_state_no_more_than_differs(name):
+    config = load_config(name)
+    assert config.model.name in MODELS and config.data.train
+    assert (config.data.way == "pixels") == (not MODELS[config.model.name].is_dct)
+
+
+def test_a_resolved_configuration_reads_back_to_the_same(write):
+    config = load_config(write(SMALL), ["data.classes=['a \"b\"', 'ü']", "schedule.milestones=[3, 5]"])
+    again = load_config(write(to_toml(config), "resolved.toml"))
+    assert again == config
+    assert config.data.classes == ('a "b"', "ü")
+
+
+def test_a_base_beside_the_file_and_changes_on_top(write):
+    write(SMALL + "[run]\nepochs = 7\nseed = 3\n", "mother.toml")
+    config = load_config(write('base = "mother.toml"\n[run]\nseed = 4\n'), ["run.batch_size=2", "output=runs/x"])
+    assert (config.run.epochs, config.run.seed, config.run.batch_size, config.output) == (7, 4, 2, "runs/x")
+
+
+def test_all_mistakes_in_one_error(write):
+    text = SMALL.replace('"voc"', '"vox"') + (
+        "[run]\nepochs = 'ten'\nbatch_size = 0\nspeed = 1\n[optimizer]\nmomentum = 2.0\n[augmentation]\nflip = true\n"
+        "[surprise]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text), ["model.width=-1", "nonsense"])
+    message = str(caught.value)
+    for part in (
+        "run.toml: 9 mistakes", "data.kind", "run.epochs: \"ten\", expected a whole number", "run.batch_size",
+        "run.speed: unknown key", "optimizer.momentum: 2, expected at most 1", "augmentation.flip: unknown key",
+        "surprise: unknown key", "model.width: -1, expected more than 0", "--set nonsense",
+    ):  # fmt: skip
+        assert part in message, (part, message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["model.name=ssd300_vgg16"], "data.way: 'dct', expected 'pixels'"),
+        (["model.name=vgg16_dct"], "data.kind: 'voc' does not fit"),
+        (["data.train=[]"], "data.train: empty"),
+        (["data.classes=voc2"], "data.classes: 'voc2'"),
+        (["data.classes=['a', 'a']"], "names a class twice"),
+        (["run.monitor=accuracy", "data.evaluate=[{root='x'}]"], "run.monitor"),
+        (["run.monitor=mAP"], "nothing is evaluated"),
+        (["run.precision=float16", "run.device=cpu"], "needs a GPU"),
+        (["loss.negative_iou=0.6"], "loss.negative_iou"),
+        (["augmentation.contrast=[2.0, 1.0]"], "contrast"),
+    ],
+)
+def test_keys_that_do_not_go_together(write, changes, said):
+    with pytest.raises(ConfigError, match="1 mistakes") as caught:
+        load_config(write(SMALL), changes)
+    assert said in str(caught.value)
+
+
+def test_files_that_are_none(write, tmp_path):
+    with pytest.raises(ConfigError, match="no such file, expected a TOML file or one of"):
+        load_config(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="not readable as TOML"):
+        load_config(write("[model\n"))
+    with pytest.raises(ConfigError, match="its own base"):
+        load_config(write('base = "run.toml"\n'))
+
+
+def test_values_are_taken_only_in_their_own_type():
+    @dataclasses.dataclass(frozen=True)
+    class Kind:
+        flag: bool
+        number: float
+        pair: tuple[float, float]
+
+    problems: list[str] = []
+    assert build(Kind, {"flag": 1, "number": True, "pair": [1, 2, 3]}, "", problems) is None
+    assert len(problems) == 3
+    problems.clear()
+    assert build(Kind, {"flag": True, "number": 1, "pair": [1, 2]}, "", problems) == Kind(True, 1.0, (1.0, 2.0))
