@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import JpegError
 from .native import native_module
+from .quantization import Quality
 from .reader import MAX_PIXELS, Source, choose_reader, open_native, read_planes, source_bytes
 from .resize import Resize, fill_gray_chroma, native_targets, resize_planes
 
@@ -28,7 +29,7 @@ def read_dct(
     size: int | tuple[int, int] = 300,
     *,
     antialias: bool = False,
-    requantize: int | None = None,
+    requantize: Quality = None,
     resize: Resize | None = None,
     out: tuple[np.ndarray, np.ndarray | None] | None = None,
     chroma: bool = True,
@@ -41,7 +42,8 @@ def read_dct(
     source: bytes, or a path.
     size: of the canvas in pixels, a side or (height, width); `antialias` is Resize's.  `resize` says everything at once
         (crop, flip, place) in place of these two.
-    requantize: round to the steps of Pillow's tables of this quality.  With 75 and no antialiasing the result is, but
+    requantize: round to the steps of Pillow's tables of this quality; a pair: of luma and of
+        chroma.  With 75 and no antialiasing the result is, but
         for what pixels are rounded to on the way, that of decoding, resizing to 300 x 300 and compressing again with
         Pillow, which is what the reference's networks are trained on.
     out: buffers to write into, such as an item of a batch: int16 or float32, of the shapes above, each with contiguous
@@ -77,7 +79,7 @@ def read_dct(
 def _by_parts(source, resize, out, requantize, **options) -> DctInput:
     """The way without the native part: jpeg2dct, then PyTorch."""
     planes = read_planes(source, **options)
-    for buffer, result in zip(out, resize_planes(planes, resize, requantize=requantize, dtype=str(out[0].dtype))):
+    for buffer, result in zip(out, resize_planes(planes, resize, requantize=requantize, dtype="float32")):
         if buffer is not None:
-            buffer[...] = result
+            buffer[...] = result if buffer.dtype == np.float32 else np.rint(result).clip(-32767, 32767)
     return DctInput(*out, planes.image_size)

@@ -25,6 +25,9 @@ _CHROMA = (
 )
 
 
+Quality = int | None | tuple[int | None, int | None]  # of both tables, or of luma's and chroma's; None rounds nothing
+
+
 @lru_cache(maxsize=128)
 def standard_tables(quality: int) -> np.ndarray:
     """The steps that libjpeg, and so Pillow, uses at a quality of 1..100: float32 (2, 64), luma then chroma.
@@ -39,3 +42,9 @@ def standard_tables(quality: int) -> np.ndarray:
     steps = np.clip((tables * percent + 50) // 100, 1, 255).astype(np.float32)
     steps.setflags(write=False)
     return steps
+
+
+def component_steps(quality: Quality) -> list[np.ndarray | None]:
+    """The steps of Y, Cb and Cr: float32 (64,) each, or None where nothing is rounded to steps.  ValueError."""
+    luma, chroma = quality if isinstance(quality, tuple) else (quality, quality)
+    return [None if q is None else standard_tables(q)[table] for q, table in ((luma, 0), (chroma, 1), (chroma, 1))]

@@ -11,7 +11,7 @@ from ..errors import JpegError
 from .axes import Axis
 from .native import native_module
 from .planes import Planes
-from .quantization import standard_tables
+from .quantization import Quality, component_steps
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Resize:
     crop: (top, left, height, width) of the part of the image that is used; None: all of it.
     flip_horizontal, flip_vertical: mirror that part.
     place: (top, left, height, width) on the canvas that it is resized to; None: the whole canvas.
-    fill: Y, Cb and Cr, 0..255, of the canvas around it; mid-grey by default.
+    fill: Y, Cb and Cr, of 255, of the canvas around it, before shift and gain; mid-grey by default.
+    luma_shift: added to Y, of 255, everywhere; gain: what Y, and what Cb and Cr, are then multiplied by, about 128.
+        Coefficients are neither clamped nor rounded between the two and the resizing.
     drop_frequencies: leave out the frequencies that the output cannot hold: along an axis that shrinks to a share s,
         of each block's 8 only the lowest ceil(8 s) are used, which is what draft mode does to pixels.  It is faster
         where much is non-zero, and acts as a low-pass before the resampler.  Its error: with D the coefficients left
@@ -39,6 +41,8 @@ class Resize:
     flip_vertical: bool = False
     place: tuple[int, int, int, int] | None = None
     fill: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    luma_shift: float = 0.0
+    gain: tuple[float, float] = (1.0, 1.0)
     drop_frequencies: bool = False
 
     def grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -50,6 +54,14 @@ class Resize:
     def dc_offset(self, component: int) -> float:
         """The DC of a block filled with the component's `fill`, which zero stands for while it is resized."""
         return 8.0 * (self.fill[component] - 128.0)
+
+    def final_offset(self, component: int) -> float:
+        """What is added to each DC in the end: that, and the shift."""
+        return self.dc_offset(component) + (8.0 * self.luma_shift if component == 0 else 0.0)
+
+    def final_gain(self, component: int) -> float:
+        """What is multiplied by after that."""
+        return self.gain[min(component, 1)]
 
 
 def component_axes(
@@ -68,8 +80,11 @@ def component_axes(
         if any(start < 0 or length < 1 or start + length > px for (start, length), px in zip(spans, limits)):
             raise ValueError(f"the {what} {spans} (start, length; down, across) does not lie within {limits}")
     largest = tuple(max(factors) for factors in zip(*sampling))
-    axes = []
+    axes: list[tuple[Axis, Axis]] = []
     for component, (horizontal, vertical) in enumerate(sampling):
+        if component == 2 and sampling[1] == sampling[2]:
+            axes.append(axes[1])
+            continue
         ratios = (largest[1] / vertical, largest[0] / horizontal)
         if any(ratio != int(ratio) for ratio in ratios):
             raise JpegError("<coefficients>", f"sampling factors {sampling}, whose ratios are not whole numbers")
@@ -108,11 +123,12 @@ def _upsampled_smoothly(ratios: tuple[float, float], image_size: tuple[int, int]
 
 
 def resize_planes(
-    planes: Planes, resize: Resize, *, requantize: int | None = None, dtype: str = "int16", backend: str = "auto"
+    planes: Planes, resize: Resize, *, requantize: Quality = None, dtype: str = "int16", backend: str = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resizes one file's planes on the CPU: luma (rows, columns, 64) and chroma (rows, columns, 128), Cb then Cr.
 
-    requantize: round each coefficient to a multiple of its step in Pillow's table of this quality.
+    requantize: round each coefficient to a multiple of its step in Pillow's table of this quality; a pair: of luma
+        and of chroma.
     dtype: 'int16', rounded, or 'float32'.
     backend: 'native', 'torch', or 'auto' for the native one where it was built.
     A grayscale file's chroma is zero, or the fill's where there is one.
@@ -136,10 +152,11 @@ def native_targets(luma, chroma, resize, image_size, sampling, requantize) -> li
     """The native kernel's description of each component's way into (a part of) the buffers; `chroma` may be None."""
     target = native_module().Target
     buffers = [luma] if chroma is None or len(sampling) == 1 else [luma, chroma[..., :64], chroma[..., 64:]]
-    tables = (None,) * 3 if requantize is None else standard_tables(requantize)[[0, 1, 1]]
-    offsets = [resize.dc_offset(component) for component in range(3)]
     plans = _component_plans(resize, image_size, sampling)
-    return [target(*each, -offset, offset) for *each, offset in zip(plans, buffers, tables, offsets)]
+    return [
+        target(*each, -resize.dc_offset(c), resize.final_offset(c), resize.final_gain(c))
+        for c, each in enumerate(zip(plans, buffers, component_steps(requantize)))
+    ]
 
 
 @lru_cache(maxsize=256)  # about 100 KB each for 640 x 480, and random crops never ask for one again
@@ -156,12 +173,12 @@ def _axis_plan(axis: Axis, even: bool):
     return native_module().AxisPlan(axis, even)
 
 
-def fill_gray_chroma(chroma: np.ndarray, resize: Resize, requantize: int | None) -> None:
+def fill_gray_chroma(chroma: np.ndarray, resize: Resize, requantize: Quality) -> None:
     """Writes what no colour looks like in the buffer of a grayscale file: zeros, around which there may be a fill."""
     chroma[...] = 0
     if resize.place is None or resize.fill[1:] == (128.0, 128.0):
         return
     # As if the file had colour planes of zeros; one pixel stands for all of them.
     zeros = Planes((np.zeros((1, 1, 64), np.int16),) * 3, (1, 1), ((1, 1),) * 3, np.ones((3, 64), np.uint16))
-    plain = Resize(resize.size, place=resize.place, fill=resize.fill)
+    plain = Resize(resize.size, place=resize.place, fill=resize.fill, gain=resize.gain)
     chroma[...] = resize_planes(zeros, plain, requantize=requantize, dtype=str(chroma.dtype))[1]

@@ -9,7 +9,7 @@ import torch
 
 from .axes import Axis, axis_matrix
 from .planes import Planes
-from .quantization import standard_tables
+from .quantization import Quality, component_steps
 from .resize import Resize, component_axes
 
 Pairs = list[tuple[Axis, Axis]]
@@ -20,7 +20,7 @@ def resize_batch(
     resize: Resize | Sequence[Resize],
     *,
     device: torch.device | str = "cpu",
-    requantize: int | None = None,
+    requantize: Quality = None,
     dtype: str = "int16",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Resizes a batch: luma (N, rows, columns, 64) and chroma (N, rows, columns, 128) on `device`, Cb then Cr.
@@ -42,12 +42,13 @@ def resize_batch(
     for component, (output, members) in enumerate(zip(outputs, (everyone, coloured, coloured))):
         if members:
             planes = [torch.from_numpy(batch[i].coefficients[component]).to(device) for i in members]
-            offsets = torch.tensor([resizes[i].dc_offset(component) for i in members], device=device)
-            output[list(members)] = _resize_component(planes, [axes[i][component] for i in members], offsets)
+            pairs, own = [axes[i][component] for i in members], [resizes[i] for i in members]
+            output[list(members)] = _resize_component(planes, pairs, own, component)
     for i in set(everyone) - set(coloured):
         _fill_gray(outputs[1:], i, resizes[i])
-    if requantize is not None:
-        for output, steps in zip(outputs, torch.tensor(standard_tables(requantize)[[0, 1, 1]], device=device)):
+    for output, steps in zip(outputs, component_steps(requantize)):
+        if steps is not None:
+            steps = torch.tensor(steps, device=device)
             output.div_(steps).round_().mul_(steps)
     luma, chroma = outputs[0], torch.cat(outputs[1:], dim=-1)
     if dtype == "int16":
@@ -55,21 +56,26 @@ def resize_batch(
     return luma, chroma
 
 
-def _resize_component(planes: list[torch.Tensor], axes: Pairs, offsets: torch.Tensor) -> torch.Tensor:
+def _resize_component(
+    planes: list[torch.Tensor], axes: Pairs, resizes: Sequence[Resize], component: int
+) -> torch.Tensor:
     """Float32 (N, rows, columns, 64) from N planes (their rows, their columns, 64)."""
+    device = planes[0].device
+    offsets = torch.tensor([resize.dc_offset(component) for resize in resizes], device=device)
+    last = torch.tensor([(r.final_offset(component), r.final_gain(component)) for r in resizes], device=device)
     rows, columns = (max(plane.shape[i] for plane in planes) for i in (0, 1))
-    padded = torch.zeros(len(planes), rows, columns, 64, device=offsets.device)
+    padded = torch.zeros(len(planes), rows, columns, 64, device=device)
     for slot, plane, offset in zip(padded, planes, offsets):
         slot[: plane.shape[0], : plane.shape[1]] = plane
         slot[: plane.shape[0], : plane.shape[1], 0] -= offset
     # (N, 8 * rows, 8 * columns): frequencies beside their block's, so that an axis is one matrix product.
     spread = padded.view(-1, rows, columns, 8, 8).permute(0, 1, 3, 2, 4).reshape(-1, 8 * rows, 8 * columns)
-    vertical = _stack([pair[0] for pair in axes], 8 * rows, offsets.device)
-    horizontal = _stack([pair[1] for pair in axes], 8 * columns, offsets.device)
+    vertical = _stack([pair[0] for pair in axes], 8 * rows, device)
+    horizontal = _stack([pair[1] for pair in axes], 8 * columns, device)
     result = vertical @ (spread @ horizontal.mT)
     result = result.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).permute(0, 1, 3, 2, 4).flatten(3)
-    result[..., 0] += offsets[:, None, None]
-    return result
+    result[..., 0] += last[:, 0, None, None]
+    return result * last[:, 1, None, None, None]
 
 
 def _stack(axes: list[Axis], width: int, device: torch.device) -> torch.Tensor:
@@ -90,8 +96,7 @@ def _fill_gray(chroma: list[torch.Tensor], index: int, resize: Resize) -> None:
     axes = component_axes(Resize(resize.size, place=resize.place), (1, 1), ((1, 1),) * 3)
     for component, output in enumerate(chroma, start=1):
         zero = torch.zeros(1, 1, 64, device=output.device)
-        offset = torch.tensor([resize.dc_offset(component)], device=output.device)
-        output[index] = _resize_component([zero], [axes[component]], offset)[0]
+        output[index] = _resize_component([zero], [axes[component]], [resize], component)[0]
 
 
 @lru_cache(maxsize=64)  # dense, so up to 5 MB each for 4000 pixels

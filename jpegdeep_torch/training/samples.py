@@ -192,12 +192,12 @@ class DetectionSamples(_Samples):
 
     def _stack(self, targets):
         most = max(1, *(len(labels) for _, labels in targets))
-        boxes = torch.zeros(len(targets), most, 4)
-        labels = torch.zeros(len(targets), most, dtype=torch.int64)
+        boxes = np.zeros((len(targets), most, 4), np.float32)
+        labels = np.zeros((len(targets), most), np.int64)
         for i, (own_boxes, own_labels) in enumerate(targets):
-            boxes[i, : len(own_boxes)] = torch.from_numpy(own_boxes)
-            labels[i, : len(own_labels)] = torch.from_numpy(own_labels)
-        return boxes, labels
+            boxes[i, : len(own_boxes)] = own_boxes
+            labels[i, : len(own_labels)] = own_labels
+        return torch.from_numpy(boxes), torch.from_numpy(labels)
 
 
 class ClassificationSamples(_Samples):

@@ -10,12 +10,13 @@ constexpr double kPi = 3.14159265358979323846;
 
 // T of JPEG (ITU-T T.81, A.3.3): orthonormal, [frequency][sample].
 struct Dct {
-  double t[8][8];
+  double t[8][8], transposed[8][8];
   Dct() {
     for (int f = 0; f < 8; ++f) {
       for (int s = 0; s < 8; ++s) {
         t[f][s] = std::cos((2 * s + 1) * f * kPi / 16) / 2;
         if (f == 0) t[f][s] /= std::sqrt(2.0);
+        transposed[s][f] = t[f][s];
       }
     }
   }
@@ -68,15 +69,20 @@ Rows resample(const Axis& axis, const int placed[2][8]) {
   for (int i = 0; i < 8; ++i) {
     for (int j = 0; j < 2; ++j) {
       if (placed[j][i] < 0 || placed[j][i] >= axis.place_px) continue;
+      double* row = rows.row(i);
+      const double at = position[j][i] - low;
+      if (!wide) {  // the two nearest pixels, of which the second may be beyond the last
+        const int k = static_cast<int>(at);
+        row[k] += 0.5 * (1 - (at - k));
+        if (k + 1 < rows.width) row[k + 1] += 0.5 * (at - k);
+        continue;
+      }
       double sum = 0;
       for (int k = 0; k < rows.width; ++k) {
-        const double distance = wide ? std::abs(low + k + 0.5 - position[j][i]) / scale
-                                     : std::abs(low + k - position[j][i]);
-        weights[k] = std::max(0.0, 1 - distance);
+        weights[k] = std::max(0.0, 1 - std::abs(k + 0.5 - at) / scale);
         sum += weights[k];
       }
-      const double share = wide ? 0.5 / sum : 0.5;
-      for (int k = 0; k < rows.width; ++k) rows.row(i)[k] += share * weights[k];
+      for (int k = 0; k < rows.width; ++k) row[k] += 0.5 / sum * weights[k];
     }
   }
   if (axis.flip) {
@@ -98,6 +104,7 @@ Rows over_samples(const Rows& pixels, const Axis& axis) {
   for (int i = 0; i < 8; ++i) {
     for (int k = 0; k < pixels.width; ++k) {
       const double weight = pixels.row(i)[k];
+      if (weight == 0) continue;  // most are, and the divisions are slow
       const int pixel = pixels.first + k - first * ratio, sample = pixel / ratio;
       if (!axis.smooth) {
         samples.row(i)[sample] += weight;
@@ -115,20 +122,27 @@ Rows over_samples(const Rows& pixels, const Axis& axis) {
 // T_out rows T_in^T over whole blocks of the component.
 Rows transform(const Rows& samples, const Axis& axis) {
   const auto& t = dct().t;
+  const auto& transposed = dct().transposed;
   const int first_block = samples.first / 8, end_block = (samples.first + samples.width + 7) / 8;
-  const int width = 8 * (end_block - first_block), offset = samples.first - 8 * first_block;
-  Rows half(first_block, width), result(first_block, width);
-  for (int i = 0; i < 8; ++i) {
-    const double* row = samples.row(i);
-    for (int k = 0; k < samples.width; ++k) {
-      if (row[k] == 0) continue;
-      double* block = half.row(i) + (offset + k) / 8 * 8;
-      for (int f = 0; f < 8; ++f) block[f] += row[k] * t[f][(offset + k) % 8];
-    }
-  }
-  for (int f = 0; f < 8; ++f) {
+  const int blocks = end_block - first_block, offset = samples.first - 8 * first_block;
+  Rows result(first_block, 8 * blocks);
+  for (int b = 0; b < blocks; ++b) {
+    double half[8][8] = {};  // the block's part of rows T_in^T
     for (int i = 0; i < 8; ++i) {
-      for (int k = 0; k < width; ++k) result.row(f)[k] += t[f][i] * half.row(i)[k];
+      const int begin = std::max(0, 8 * b - offset), end = std::min(samples.width, 8 * b + 8 - offset);
+      for (int k = begin; k < end; ++k) {
+        const double weight = samples.row(i)[k];
+        if (weight == 0) continue;
+        const int s = offset + k - 8 * b;
+        for (int f = 0; f < 8; ++f) half[i][f] += weight * transposed[s][f];
+      }
+    }
+    for (int f = 0; f < 8; ++f) {
+      double line[8] = {};
+      for (int i = 0; i < 8; ++i) {
+        for (int k = 0; k < 8; ++k) line[k] += t[f][i] * half[i][k];
+      }
+      std::copy(line, line + 8, result.row(f) + 8 * b);
     }
   }
   if (axis.drop_frequencies) {

@@ -60,6 +60,7 @@ struct Output {
   const float* steps;        // 64 quantisation steps to round to, or null
   const float* inverse_steps;
   float dc_offset;           // added to every DC
+  float gain;                // that everything is multiplied by then, before it is rounded
 };
 
 struct Kernels {

@@ -36,7 +36,7 @@ std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even) {
   return std::make_shared<AxisPlan>(make_axis_plan(axis, even));
 }
 
-// One component's destination: plans, buffer, quantisation steps and DC offsets.
+// One component's destination: plans, buffer, quantisation steps, DC offsets and gain.
 struct Target {
   Plans plans;
   py::array array;
@@ -44,7 +44,8 @@ struct Target {
   float input_dc = 0;
   std::vector<float> steps;
 
-  Target(const Plans& plans_in, py::array array_in, const py::object& steps_in, float input_dc_in, float output_dc)
+  Target(const Plans& plans_in, py::array array_in, const py::object& steps_in, float input_dc_in, float output_dc,
+         float gain)
       : plans(plans_in), array(std::move(array_in)), input_dc(input_dc_in) {
     const auto item = array.itemsize();
     output.is_float = py::isinstance<py::array_t<float>>(array);
@@ -60,6 +61,7 @@ struct Target {
     output.row_stride = array.strides(0) / item;
     output.column_stride = array.strides(1) / item;
     output.dc_offset = output_dc;
+    output.gain = gain;
     if (!steps_in.is_none()) {
       const auto given = steps_in.cast<Steps>();
       if (given.size() != 64) throw py::value_error("there are 64 quantisation steps");
@@ -184,8 +186,9 @@ PYBIND11_MODULE(_native, m) {
       .def(py::init(&make_plan), py::arg("axis"), py::arg("even"))
       .def_property_readonly("window", &AxisPlan::window);
   py::class_<Target, std::shared_ptr<Target>>(m, "Target")
-      .def(py::init<const Plans&, py::array, const py::object&, float, float>(), py::arg("plans"), py::arg("array"),
-           py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f);
+      .def(py::init<const Plans&, py::array, const py::object&, float, float, float>(), py::arg("plans"), py::arg("array"),
+           py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f,
+           py::arg("gain") = 1.0f);
   py::class_<File>(m, "File")
       .def(py::init<py::bytes, double, bool, bool>(), py::arg("data"), py::arg("max_pixels"), py::arg("tolerate_warnings"),
            py::arg("fast") = true)

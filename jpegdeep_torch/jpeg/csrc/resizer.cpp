@@ -28,13 +28,15 @@ void AxisPlan::find_spans(const std::vector<Piece>& pieces) {
   first_output_.assign(input_blocks_, output_blocks_);
   for (int o = 0; o < output_blocks_; ++o) {
     const Piece& piece = pieces[o];
-    const int columns = 8 * piece.count;
-    for (int i = 0; i < 8 * columns; ++i) {
-      if (piece.matrix[i] == 0.0) continue;
-      const int column = i % columns, b = piece.first + column / 8;
+    for (int i = 0; i < 8 * piece.count; ++i) {  // block by block of each of the 8 rows
+      const double* frequencies = piece.matrix + 8 * i;
+      int used = 8;
+      while (used > 0 && frequencies[used - 1] == 0.0) --used;
+      if (used == 0) continue;
+      const int b = piece.first + i % piece.count;
       first_output_[b] = std::min(first_output_[b], o);
       end[b] = o + 1;
-      frequencies_ = std::max(frequencies_, column % 8 + 1);
+      frequencies_ = std::max(frequencies_, used);
     }
   }
   for (int b = 0; b < input_blocks_; ++b) output_count_.push_back(std::max(0, end[b] - first_output_[b]));

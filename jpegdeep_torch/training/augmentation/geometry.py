@@ -35,15 +35,14 @@ class Geometry:
         """Whether nothing is to be seen around the image."""
         return self.place == (0, 0, self.size, self.size)
 
-    def resize(self, fill: tuple[float, float, float], antialias: bool = False) -> Resize:
-        """The same in the DCT domain.  `fill`: Y, Cb and Cr of what is around the image."""
+    def resize(self, antialias: bool = False) -> Resize:
+        """The same in the DCT domain."""
         return Resize(
             size=(self.size, self.size),
             antialias=antialias or self.interpolation == "area",
             crop=self.crop,
             flip_horizontal=self.flip,
             place=None if self.covers else self.place,
-            fill=fill,
         )
 
     def map_boxes(self, boxes: np.ndarray, min_px: float) -> tuple[np.ndarray, np.ndarray]:
@@ -54,10 +53,10 @@ class Geometry:
         """
         (top, left, height, width), (place_top, place_left, place_height, place_width) = self.crop, self.place
         corners = boxes.astype(np.float64)
-        x_centre, y_centre = corners[:, 0::2].mean(axis=1), corners[:, 1::2].mean(axis=1)
+        x, y = corners[:, 0::2], corners[:, 1::2]
+        x_centre, y_centre = (x[:, 0] + x[:, 1]) / 2, (y[:, 0] + y[:, 1]) / 2
         kept = (left < x_centre) & (x_centre < left + width) & (top < y_centre) & (y_centre < top + height)
-        x = np.clip((corners[:, 0::2] - left) / width, 0, 1)
-        y = np.clip((corners[:, 1::2] - top) / height, 0, 1)
+        x, y = ((x - left) / width).clip(0, 1), ((y - top) / height).clip(0, 1)
         if self.flip:
             x = 1 - x[:, ::-1]
         x, y = x * place_width + place_left, y * place_height + place_top
@@ -115,32 +114,35 @@ def _draw_iou_crop(
     Its trials are drawn and judged all at once, of which the first that holds is taken: one by one, as torchvision
     does, they take longer than reading the file.
     """
-    (height, width), (least, most) = canvas, config.iou_crop_scale
-    if len(boxes) == 0 or int(min(canvas) * least) < 1:
+    least, most = config.iou_crop_scale
+    smallest = int(canvas[0] * least) * int(canvas[1] * least)
+    if len(boxes) == 0 or smallest < 1:
         return None
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    x_centre, y_centre = boxes[:, 0::2].mean(axis=1), boxes[:, 1::2].mean(axis=1)
+    pixels = np.array(canvas)[:, None]
+    low, high = boxes.T[[1, 0], None], boxes.T[[3, 2], None]  # (2, 1, boxes): down, across
+    centre, (area,) = (low + high) / 2, (high[0] - low[0]) * (high[1] - low[1])
+    possible = area.max() / smallest  # no crop overlaps an object by more
     while True:  # ends when no crop is drawn, which the configuration provides for
         overlap = config.iou_crop_overlaps[random.integers(len(config.iou_crop_overlaps))]
         if overlap >= 1:
             return None
-        scales = random.uniform(least, most, (2, config.iou_crop_trials))
-        heights, widths = (height * scales[0]).astype(int), (width * scales[1]).astype(int)
-        corners = random.random((2, config.iou_crop_trials))
-        tops, lefts = ((height - heights) * corners[0]).astype(int), ((width - widths) * corners[1]).astype(int)
-        bottoms, rights = tops + heights, lefts + widths
-        aspect = widths / heights
-        holds = (config.iou_crop_aspect[0] <= aspect) & (aspect <= config.iou_crop_aspect[1])
-        inside = (lefts[:, None] < x_centre) & (x_centre < rights[:, None])  # (trials, boxes)
-        inside &= (tops[:, None] < y_centre) & (y_centre < bottoms[:, None])
-        across = np.minimum(rights[:, None], boxes[:, 2]) - np.maximum(lefts[:, None], boxes[:, 0])
-        down = np.minimum(bottoms[:, None], boxes[:, 3]) - np.maximum(tops[:, None], boxes[:, 1])
-        shared = across * down  # of boxes whose centre is inside, which overlap for certain
-        iou = np.where(inside, shared / ((heights * widths)[:, None] + area - shared), -1)
-        holds &= iou.max(axis=1) >= overlap
-        if holds.any():
-            i = int(holds.argmax())
-            return int(tops[i]), int(lefts[i]), int(heights[i]), int(widths[i])
+        if overlap > possible:
+            continue
+        drawn = random.random((4, config.iou_crop_trials))
+        sizes = (pixels * (least + (most - least) * drawn[:2])).astype(int)  # (2, trials)
+        starts = ((pixels - sizes) * drawn[2:]).astype(int)
+        start, stop = starts[..., None], (starts + sizes)[..., None]
+        down, across = (start < centre) & (centre < stop)  # (trials, boxes)
+        # A box whose centre is inside overlaps for certain; the others do not count.
+        sides = np.minimum(stop, high) - np.maximum(start, low)
+        shared = sides[0] * sides[1]
+        enough = shared >= overlap * ((sizes[0] * sizes[1])[:, None] + area - shared)
+        aspect = sizes[1] / sizes[0]
+        right_shape = (config.iou_crop_aspect[0] <= aspect) & (aspect <= config.iou_crop_aspect[1])
+        found = (down & across & enough).any(axis=1) & right_shape
+        if found.any():
+            i = int(found.argmax())
+            return int(starts[0, i]), int(starts[1, i]), int(sizes[0, i]), int(sizes[1, i])
 
 
 def draw_classifier_geometry(

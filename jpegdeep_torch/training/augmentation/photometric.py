@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from ...jpeg import standard_tables
+from ...jpeg import Resize
 from .config import AugmentationConfig
 
 # Of R, G and B: ITU-R BT.601, as JFIF 1.02 has it.
@@ -30,48 +31,42 @@ class Photometric:
     contrast_last: bool = False
 
     @property
-    def changes_nothing(self) -> bool:
-        return (self.brightness, self.contrast, self.saturation, self.hue_deg) == (0.0, 1.0, 1.0, 0.0)
+    def gain(self) -> tuple[float, float]:
+        """What luma and chroma are multiplied by about 128."""
+        return self.contrast, self.contrast * self.saturation
 
-    def chroma_matrix(self) -> np.ndarray:
-        """float64 (2, 2): (Cb - 128, Cr - 128) after from before.
-
-        Saturation blends a pixel with its luma (Haeberli 1993, 'Matrix operations for image processing'; PIL's and
-        torchvision's adjust_saturation), which in YCbCr scales the chroma and leaves Y; contrast scales it with Y.
-        The hue is turned in the CbCr plane, which keeps Y and is linear.  It is NOT the hue of HSV, which moves along a
-        hexagon, keeps the largest of R, G and B in place of Y, and is not linear.
-        """
-        angle, scale = math.radians(self.hue_deg), self.contrast * self.saturation
-        cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-        return np.array(((cosine, -sine), (sine, cosine)))
-
-    def colour_before(self, ycbcr: np.ndarray) -> tuple[float, float, float]:
-        """The colour (Y, Cb, Cr) that this turns into `ycbcr`; it may lie outside 0..255."""
-        luma = (ycbcr[0] - 128) / self.contrast + 128 - self.brightness
-        cb, cr = np.linalg.solve(self.chroma_matrix(), np.asarray(ycbcr[1:]) - 128) + 128
-        return float(luma), float(cb), float(cr)
-
-    def change_coefficients(self, luma: np.ndarray, chroma: np.ndarray | None) -> None:
-        """In place: float32 luma (rows, columns, 64) and chroma (rows, columns, 128), Cb then Cr, dequantised.
+    def before_turning(self, resize: Resize, fill_rgb: tuple[float, float, float]) -> Resize:
+        """The resize with brightness, contrast and saturation, which are operations on coefficients.
 
         The DCT is linear and JPEG's samples are less 128 before it (ITU-T T.81, A.3.1), so a factor about 128 is one
         of all coefficients, and what is added to the samples is added 8 times to the DC alone (A.3.3; Smith and Rowe
-        1993, 'Algorithms for manipulating compressed images').  Nothing is clamped to 0..255, as pixels are.
+        1993, 'Algorithms for manipulating compressed images').  Saturation blends a pixel with its luma (Haeberli
+        1993, 'Matrix operations for image processing'; Pillow's and torchvision's adjust_saturation), which in YCbCr
+        is a factor of Cb and Cr.  Nothing is clamped to 0..255, as pixels are.
+        Around the image the colour is put that all of this, and the turn of the hue, make `fill_rgb` of.
         """
-        if self.contrast != 1:
-            luma *= np.float32(self.contrast)
-        if self.brightness:
-            luma[..., 0] += np.float32(8 * self.contrast * self.brightness)
-        if chroma is None:
-            return
-        matrix = self.chroma_matrix().astype(np.float32)
-        if not self.hue_deg:
-            if matrix[0, 0] != 1:
-                chroma *= matrix[0, 0]
-            return
-        cb, cr = chroma[..., :64].copy(), chroma[..., 64:].copy()
-        chroma[..., :64] = matrix[0, 0] * cb + matrix[0, 1] * cr
-        chroma[..., 64:] = matrix[1, 0] * cb + matrix[1, 1] * cr
+        fill = resize.fill if resize.place is None else self._colour_before(fill_rgb)
+        return replace(resize, fill=fill, luma_shift=self.brightness, gain=self.gain)
+
+    def turn(self, chroma: np.ndarray) -> None:
+        """The hue, in place: (..., 128) float32 coefficients, Cb then Cr, turned in the CbCr plane.
+
+        That is linear and keeps Y.  It is NOT the hue of HSV, which moves along a hexagon, keeps the largest of R, G
+        and B in place of Y, and is not linear.
+        """
+        cosine, sine = (np.float32(f(math.radians(self.hue_deg))) for f in (math.cos, math.sin))
+        cb, cr = chroma[..., :64], chroma[..., 64:]
+        turned = cosine * cb - sine * cr
+        cr *= cosine
+        cr += sine * cb
+        cb[...] = turned
+
+    def _colour_before(self, fill_rgb: tuple[float, float, float]) -> tuple[float, float, float]:
+        """The colour (Y, Cb, Cr) that becomes `fill_rgb`; it may lie outside 0..255."""
+        luma, *chroma = ycbcr(fill_rgb) - 128
+        angle = math.radians(self.hue_deg)
+        back = complex(*chroma) * complex(math.cos(angle), -math.sin(angle)) / self.gain[1]
+        return float(luma / self.gain[0] + 128 - self.brightness), back.real + 128, back.imag + 128
 
     def change_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> the same, clamped and rounded after each step.
@@ -127,18 +122,17 @@ def ycbcr(rgb: tuple[float, float, float]) -> np.ndarray:
     return np.array((luma, (blue - luma) / 1.772 + 128, (red - luma) / 1.402 + 128))
 
 
-def round_coefficients(values: np.ndarray, quality: int | None, tables: tuple[int, ...], out: np.ndarray) -> None:
-    """float32 (rows, columns, 64 * len(tables)) -> int16 `out`, each rounded to a multiple of its step.
+def round_to_steps(values: np.ndarray, steps: Sequence[np.ndarray | None], out: np.ndarray) -> None:
+    """float32 (..., 64 * len(steps)) -> int16 `out`, each rounded to a multiple of its step, or to a whole number.
 
-    quality: of Pillow's tables (None: steps of 1); tables: which of them for each 64 frequencies (0 luma, 1 chroma).
     Changes `values`.
     """
-    if quality is None:
-        np.rint(values, out=values)
-    else:
-        steps = standard_tables(quality)[list(tables)].reshape(-1)
-        values *= 1 / steps
-        np.rint(values, out=values)
-        values *= steps
+    for i, own in enumerate(steps):
+        part = values[..., 64 * i : 64 * i + 64]
+        if own is not None:
+            part *= 1 / own
+        np.rint(part, out=part)
+        if own is not None:
+            part *= own
     np.clip(values, -32767, 32767, out=values)
     out[...] = values

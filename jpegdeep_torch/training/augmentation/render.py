@@ -7,8 +7,9 @@ import numpy as np
 
 from ...errors import JpegError
 from ...jpeg import read_dct
+from ...jpeg.quantization import component_steps
 from .geometry import Geometry
-from .photometric import Photometric, round_coefficients, ycbcr
+from .photometric import Photometric, round_to_steps
 
 RGB = tuple[float, float, float]
 
@@ -36,7 +37,7 @@ def render_pixels(
     if geometry.flip:
         part = cv2.flip(part, 1)
     if not geometry.covers:
-        out[...] = np.rint(fill_rgb).astype(np.uint8)
+        out[...] = np.tile(np.rint(fill_rgb).astype(np.uint8), (geometry.size, 1))  # by rows: three by three is slow
     out[place_top : place_top + place_height, place_left : place_left + place_width] = photometric.change_pixels(part)
 
 
@@ -53,24 +54,19 @@ def render_coefficients(
 ) -> None:
     """A JPEG's bytes -> luma (rows, columns, 64) and, where `out` has it, chroma (rows, columns, 128), int16.
 
-    One resize does the whole geometry.  Colours are changed after it, in float32, and the results rounded to steps of
-    Pillow's tables of quality `requantize` (None: to whole numbers).  Around the image `fill_rgb` is to be seen: the
-    resize fills in the colour that the change of colours turns into it.
-    JpegError, naming `name`, where the file cannot be read.
+    One resize does everything but turn the hue: colours are changed after resizing, in float32, and the results rounded
+    to steps of Pillow's tables of quality `requantize` (None: to whole numbers).  What is around the image keeps its
+    colour.  JpegError, naming `name`, where the file cannot be read.
     """
-    colour = ycbcr(fill_rgb)
-    chroma = len(out) > 1
-    resize = geometry.resize(photometric.colour_before(colour), antialias)
+    resize = photometric.before_turning(geometry.resize(antialias), fill_rgb)
+    luma, chroma = out[0], out[1] if len(out) > 1 else None
+    turns = chroma is not None and photometric.hue_deg != 0
+    room = np.empty(chroma.shape, np.float32) if turns else chroma
+    quality = (requantize, None) if turns else requantize
     try:
-        if photometric.changes_nothing:
-            target = (out[0], out[1] if chroma else None)
-            read_dct(data, resize=resize, requantize=requantize, out=target, chroma=chroma)
-            return
-        room = [np.empty(plane.shape, np.float32) for plane in out]
-        target = (room[0], room[1] if chroma else None)
-        read_dct(data, resize=resize, out=target, chroma=chroma)
+        read_dct(data, resize=resize, requantize=quality, out=(luma, room), chroma=chroma is not None)
     except JpegError as error:
         raise JpegError(name, error.reason) from None
-    photometric.change_coefficients(*target)
-    for plane, values, tables in zip(out, room, ((0,), (1, 1))):
-        round_coefficients(values, requantize, tables, plane)
+    if turns:
+        photometric.turn(room)
+        round_to_steps(room, component_steps(requantize)[1:], chroma)
