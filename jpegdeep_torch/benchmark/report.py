@@ -70,7 +70,9 @@ def _speeds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
             if several:
                 row.append(speed_text(result.ratios(label, own), 2) if own else "")
             for peer in peers:
-                row.append(speed_text(result.ratios(label, peer), 2) if peer in result.samples and label != peer else "")
+                row.append(
+                    speed_text(result.ratios(label, peer), 2) if peer in result.samples and label != peer else ""
+                )
             rows.append(row)
     return aligned(rows)
 

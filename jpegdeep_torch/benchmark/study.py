@@ -90,9 +90,10 @@ def core(matrix: Matrix, batch_size: int) -> tuple[Cell, ...]:
 
 
 def varied(matrix: Matrix, batch_size: int) -> tuple[Cell, ...]:
-    """All end-to-end cells, the base's among them: the ratios to it are then of runs taken in turn."""
+    """All end-to-end cells, and of the core what they are held against: those runs are then taken in turn too."""
     ways = (None, *matrix.presets[1:])
-    return tuple(Cell("e2e", batch_size, nms, w, dct) for nms in (True, False) for dct in ways for w in matrix.workers)
+    every = [Cell("e2e", batch_size, nms, w, dct) for nms in (True, False) for dct in ways for w in matrix.workers]
+    return Cell("model", batch_size, True), *every
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Network:
     def loader(self, batch_size: int, workers: int, pin_memory: bool = False) -> JpegLoader:
         """Batches of the sources, in order and over again without end."""
         dataset = JpegDataset(self.sources, self.config, self.preset, decoder=self.decoder)
-        return JpegLoader(dataset, batch_size, workers, sampler=_Endless(len(dataset)), pin_memory=pin_memory)
+        return JpegLoader(dataset, batch_size, workers, sampler=Endless(len(dataset)), pin_memory=pin_memory)
 
     def prepared(self, batch_size: int, device: torch.device | str = "cpu", dtype=torch.float32) -> tuple[Tensor, ...]:
         """The first `batch_size` images (over again where there are fewer), as the network takes them."""
@@ -96,7 +96,7 @@ class Network:
         return prepare_inputs(batch.inputs, self.config, self.preset, device, dtype)
 
 
-class _Endless:
+class Endless:
     """Indices 0 .. count - 1, over and over; a sampler."""
 
     def __init__(self, count: int):
