@@ -161,12 +161,13 @@ class Study:
         deadline: float | None = None,
         on_block: Callable[[Block], None] = lambda block: None,
         on_round: Callable[[], None] | None = None,
+        most: int | None = None,
     ) -> list[Block]:
-        """Measures what is missing -> the blocks still missing, for which there was no time before `deadline`
-        (of time.monotonic()).  A block that cannot be done in time by what is known of its networks is left out; the
-        first block of all is done whatever it takes, so that there is something to tell.
+        """Measures what is missing, or the first `most` of it -> the blocks still missing, for which there was no time
+        before `deadline` (of time.monotonic()).  A block that cannot be done in time by what is known of its networks
+        is left out; the first block of all is done whatever it takes, so that there is something to tell.
         """
-        for block in self.missing():
+        for block in self.missing()[:most]:
             on_block(block)
             rows = self.rows()
             if deadline is not None and rows and time.monotonic() + self._estimate(block, rows) > deadline:

@@ -1,4 +1,4 @@
-"""A study as a Markdown page: the tables, and in words which stage binds, what its removal would bring, what is best."""
+"""A study as a Markdown page: tables, and in words which stage binds, what its removal would bring, what is best."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def verdict(rows: Rows) -> list[str]:
         alone = [rows.find(m, "model", matrix.base_batch, False) for m in (model, rows.rgb)]
         lines.append(
             f"- Skipping the decoder: `{model}` does {speed_text(ratio_samples(row, base), 2)} times the images of "
-            f"`{rows.rgb}` from JPEG bytes to boxes, and {speed_text(ratio_samples(*alone), 2)} times as a network alone."
+            f"`{rows.rgb}` from JPEG bytes to boxes, {speed_text(ratio_samples(*alone), 2)} times as a network alone."
         )
         b = binding(row)
         lines.append(
@@ -145,23 +145,32 @@ def _end_to_end(rows: Rows) -> list[list[str]]:
     return table
 
 
-def _ratios(rows: Rows) -> list[list[str]]:
-    table = [["", "batch", "NMS", "workers", "coefficients by", "backend", "DCT network", "DCT / RGB"]]
+def ratio_pairs(rows: Rows) -> list[tuple[Row, Row]]:
+    """(row of a DCT network, row of the RGB one beside it) of each setting once; end to end with NMS only."""
+    found: dict[tuple, tuple[Row, Row]] = {}
     for row in rows.rows:
         base = rows.beside(row, rows.rgb) if row["model"] in rows.dct and rows.rgb else None
-        if base:
-            stage = "end to end" if row["stage"] == "e2e" else "network alone"
-            e2e = [str(row["workers"]), f"`{row['dct']}`"] if row["stage"] == "e2e" else ["", ""]
-            table.append([stage, str(row["batch_size"]), "yes" if row["nms"] else "no", *e2e, row["backend"],
-                          f"`{row['model']}`", speed_text(ratio_samples(row, base), 2)])  # fmt: skip
+        if base and (row["nms"] or row["stage"] == "model"):
+            setting = ("stage", "batch_size", "nms", "workers", "dct", "backend", "model")
+            found.setdefault(tuple(row[key] for key in setting), (row, base))
+    return list(found.values())
+
+
+def _ratios(rows: Rows) -> list[list[str]]:
+    table = [["", "batch", "NMS", "workers", "coefficients by", "backend", "DCT network", "DCT / RGB"]]
+    for row, base in ratio_pairs(rows):
+        e2e = row["stage"] == "e2e"
+        where = [str(row["workers"]), f"`{row['dct']}`"] if e2e else ["", ""]
+        table.append(["end to end" if e2e else "network alone", str(row["batch_size"]), "yes" if row["nms"] else "no",
+                      *where, row["backend"], f"`{row['model']}`", speed_text(ratio_samples(row, base), 2)])  # fmt: skip
     return table
 
 
 def stage_rows(rows: Rows) -> list[Row]:
     """The base's end-to-end rows, and those of the other ways to coefficients: of each network one a way."""
     matrix = rows.matrix
-    found = [rows.find(model, "e2e", matrix.base_batch, True, dct=way)
-             for model in rows.detectors for way in (matrix.presets if model_config(model).is_dct else (None,))]  # fmt: skip
+    ways = {model: matrix.presets if model_config(model).is_dct else (None,) for model in rows.detectors}
+    found = [rows.find(m, "e2e", matrix.base_batch, True, dct=way) for m in rows.detectors for way in ways[m]]
     return [row for row in found if row]
 
 

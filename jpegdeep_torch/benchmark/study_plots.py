@@ -10,7 +10,7 @@ import numpy as np
 from .plot import COLOURS, new_figure, save_figure
 from .rows import Row, Rows, ratio_samples, stage_times
 from .stats import summary
-from .study_page import stage_rows
+from .study_page import ratio_pairs, stage_rows
 
 
 def draw(rows: Rows, folder: Path) -> list[str]:
@@ -94,8 +94,7 @@ def _stages(rows: Rows) -> Any:
 
 
 def _ratio(rows: Rows) -> Any:
-    pairs = [(row, base) for row in rows.rows
-             if row["model"] in rows.dct and rows.rgb and (base := rows.beside(row, rows.rgb))]  # fmt: skip
+    pairs = ratio_pairs(rows)
     if not pairs:
         return None
     figure = new_figure(7.5, 1.2 + 0.24 * len(pairs))

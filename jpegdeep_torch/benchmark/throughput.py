@@ -55,20 +55,29 @@ def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool]
 def measure(
     subjects: Sequence[Timed], cell: Cell, seconds: float, on_round: Callable[[], None] | None = None
 ) -> CellResult:
-    """Times `subjects` in turn (A B A B ...) in one cell; see `interleave`."""
+    """Times `subjects` in turn (A B A B ...) in one cell; see `take_turns`."""
     return interleave(subjects, (cell,), seconds, on_round)[0]
 
 
 def interleave(
     subjects: Sequence[Timed], plan: Sequence[Cell], seconds: float, on_round: Callable[[], None] | None = None
 ) -> list[CellResult]:
-    """Times each of `subjects` in each cell of `plan` that it has, all in turn, for about `seconds` after a warm-up.
+    """Times each of `subjects` in each cell of `plan` that it has, all in turn -> a result a cell, in their order."""
+    samples = take_turns([(subject, cell) for cell in plan for subject in subjects], seconds, on_round)
+    return [CellResult(cell, {label: own for (label, of), own in samples.items() if of == cell}) for cell in plan]
 
-    At least 3 rounds.  `on_round` is called after the warm-up and after each round.  A result a cell, in their order.
+
+def take_turns(
+    pairs: Sequence[tuple[Timed, Cell]], seconds: float, on_round: Callable[[], None] | None = None
+) -> dict[tuple[str, Cell], list[Sample]]:
+    """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least 3 rounds.
+
+    `on_round` is called after the warm-up and after each round.  Gives samples by label and cell, but for subjects that
+    have no such cell.
     """
-    runs = {(s.label, cell): run for cell in plan for s in subjects if (run := s.stage(cell)) is not None}
+    runs = {(subject.label, cell): run for subject, cell in pairs if (run := subject.stage(cell)) is not None}
     settle = {key: _settle(run, key[1]) for key, run in runs.items()}
-    results = {cell: CellResult(cell, {label: [] for label, own in runs if own == cell}) for cell in plan}
+    samples: dict[tuple[str, Cell], list[Sample]] = {key: [] for key in runs}
     rounds, started = 0, time.perf_counter()
     gc.collect()
     gc.disable()  # its pauses would fall on one of them
@@ -76,15 +85,14 @@ def interleave(
         while rounds < FEWEST_ROUNDS or time.perf_counter() - started < seconds:
             if on_round is not None:
                 on_round()
-            for (label, cell), run in runs.items():
-                ahead = settle[label, cell]
-                for _ in range(ahead):
+            for key, run in runs.items():
+                for _ in range(settle[key]):
                     run()
-                results[cell].samples[label].append(_merged(run() for _ in range(2 * ahead or 1)))
+                samples[key].append(_merged(run() for _ in range(2 * settle[key] or 1)))
             rounds += 1
     finally:
         gc.enable()
-    return list(results.values())
+    return samples
 
 
 def _settle(run: Callable[[], Sample], cell: Cell) -> int:
