@@ -11,17 +11,26 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from eval.peers import PEERS, make_timed_peer
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
+from jpegdeep_torch.benchmark.growth_page import bars, growth_page
+from jpegdeep_torch.benchmark.growth_plots import draw_growth
 from jpegdeep_torch.benchmark.photos import builtin_jpegs, described
+from jpegdeep_torch.benchmark.prediction import measure_prediction
+from jpegdeep_torch.benchmark.report import aligned
 from jpegdeep_torch.benchmark.rows import Rows
-from jpegdeep_torch.benchmark.study import Block, Matrix, Setting, Study
+from jpegdeep_torch.benchmark.scaling import Ladder, doubling, measure_scaling
+from jpegdeep_torch.benchmark.stats import machine
+from jpegdeep_torch.benchmark.study import Block, Matrix, Setting, Study, read_json
 from jpegdeep_torch.benchmark.study_page import matrix_page
 from jpegdeep_torch.benchmark.study_plots import draw
+from jpegdeep_torch.benchmark.subject import make_network
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import Source, read_bytes, source_name
@@ -40,13 +49,19 @@ PLOTS = {
     "stages.png": "Time an image, by stage",
     "ratio.png": "DCT over RGB",
     "workers.png": "Images per second against the number of workers",
+    "scaling.png": "How time grows with batch size, threads, workers and image size",
+    "memory.png": "How peak memory grows",
+    "prediction.png": "Predicted against measured speed",
 }
+PARTS = ("matrix", "scaling", "prediction")
+NARROW = 0.25  # of the channels: networks that leave the reading something to say, for the prediction
 
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="python -m eval.study", description=__doc__.splitlines()[0])
     p.add_argument("-o", "--output", required=True, metavar="DIR", help="a study's folder: a new one, or one to go on")
     p.add_argument("--minutes", type=float, metavar="M", help="begin nothing that would end later (default: no limit)")
+    p.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="(default: all)")
     p.add_argument("--images", metavar="DIR", help="JPEG files (default: 32 built-in photographs)")
     p.add_argument("--weights", nargs="+", default=[], metavar="FILE",
                    help="safetensors files, whose networks take part; other networks get seeded weights")  # fmt: skip
@@ -76,16 +91,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     study = make_study(args)
     deadline = None if args.minutes is None else started + args.minutes * 60
-    with tqdm(total=len(study.missing()), desc="study", unit="block", file=sys.stderr) as bar:
+    others = [part for part in PARTS[1:] if part in args.parts and not (study.folder / f"{part}.json").exists()]
+    blocks = len(study.missing()) if "matrix" in args.parts else 0
+    with tqdm(total=blocks + len(others), desc="study", unit="block", file=sys.stderr) as bar:
 
         def on_block(block: Block) -> None:
             bar.set_description(block.name)
-            bar.update(bar.n < bar.total - len(study.missing()))
+            bar.update(blocks - len(study.missing()) - bar.n)
 
-        study.run(deadline, on_block, bar.refresh)
-        bar.update(bar.total - len(study.missing()) - bar.n)
+        if blocks and not study.rows():  # the base first, whatever else there is time for
+            study.run(deadline, on_block, bar.refresh, most=1)
+        for part in others:
+            if deadline is None or time.monotonic() < deadline:
+                bar.set_description(part)
+                write_json(study.folder / f"{part}.json", {part: measure_part(part, study, bar)})
+        if blocks:
+            study.run(deadline, on_block, bar.refresh)
+        bar.update(blocks + len(others) - len(study.missing()) - bar.n)
     write_outcome(study, f"python -m eval.study {shlex.join(sys.argv[1:] if argv is None else argv)}")
     print(study.folder / "README.md")
+
+
+def measure_part(part: str, study: Study, bar: tqdm) -> Any:
+    """'scaling' or 'prediction', of the first network on pixels and the first on coefficients."""
+    configs = {name: model_config(name) for name in study.matrix.models}
+    firsts = [next((n for n, c in configs.items() if c.is_dct == is_dct), None) for is_dct in (False, True)]
+    networks = {name: study.network(name) for name in firsts if name}
+    setting, presets, workers = study.setting, study.matrix.presets, study.matrix.workers
+    if part == "scaling":
+        ladder = Ladder(
+            batch_sizes=doubling(study.matrix.base_batch), threads=doubling(int(machine()["cores"])),
+            workers=tuple(sorted(w for w in {1, *workers} if w)), batch_size=study.matrix.base_batch,
+        )  # fmt: skip
+        return measure_scaling(networks, presets, ladder, setting.seconds, setting.device, bar.set_description)
+    narrow = {
+        f"{name}, {NARROW} of the channels": make_network(
+            name, study.sources, dct=presets[0], decoder=setting.decoder, seed=setting.seed, width=NARROW
+        )
+        for name in networks
+    }
+    return measure_prediction(networks | narrow, presets, setting.seconds, setting.device, bar.refresh)
 
 
 def make_study(args: argparse.Namespace) -> Study:
@@ -141,16 +186,26 @@ def _pictures(folder: str | None, sources: Sequence[Source], jpegs: Sequence[byt
 
 
 def write_outcome(study: Study, command: str) -> None:
-    """study.json, the pictures and README.md, from the blocks that are there."""
+    """study.json, the pictures and README.md, from what has been measured so far."""
     missing = [block.name for block in study.missing()]
     rows = Rows(study.rows(), study.matrix)
+    found = {part: _part(study.folder, part) for part in PARTS[1:]}
+    scaling, prediction = found["scaling"] or [], found["prediction"]
     record = {"command": command, **study.settings, "missing": missing}
-    write_json(study.folder / "study.json", record | {"results": rows.rows, "ratios": study.ratios()})
+    write_json(study.folder / "study.json", record | {"results": rows.rows, "ratios": study.ratios()} | found)
     lines = matrix_page(rows, study.settings, missing, command)
-    for picture in draw(rows, study.folder):
-        lines += ["", f"![{PLOTS[picture]}]({picture})"]
+    lines += growth_page(scaling, prediction)
+    if len(held := bars(rows, scaling, prediction)) > 1:
+        lines += ["", "## What must hold", "", *aligned(held)]
+    for picture in [*draw(rows, study.folder), *draw_growth(scaling, prediction, study.folder)]:
+        lines += ["", f"## {PLOTS[picture]}", "", f"![{PLOTS[picture]}]({picture})"]
     with written_whole(study.folder / "README.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _part(folder: Path, part: str) -> Any:
+    path = folder / f"{part}.json"
+    return read_json(path)[part] if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """End-to-end speed from its parts: what a worker, the transfer, the network and NMS cost alone, put together.
 
-An image costs `read` of one core in whatever process reads it, and the main process `transfer + network + nms`.  Without
-workers these follow one another.  With w workers on c cores, three things bound the time of an image, and the largest
-tells it:
+An image costs `read` of one core in whatever process reads it, and `transfer + network + nms` of the main process.
+Without workers these follow one another.  With w workers on c cores, three things bound the time of an image, and the
+largest tells it:
 
     main + handover / batch            the main process, never waiting
     read / min(w, c)                   the workers, never waiting

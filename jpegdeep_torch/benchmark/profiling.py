@@ -64,7 +64,7 @@ def profile_detector(
     trace: str | os.PathLike[str] | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Profile:
-    """Profiles `batches` batches after two that are not counted; writes Chrome's JSON to `trace`, whole or not at all."""
+    """Profiles `batches` batches after two that do not count; writes Chrome's JSON to `trace`, whole or not at all."""
     run_batches(detector, sources, 2)
     activities = [ProfilerActivity.CPU]
     if detector.device.type == "cuda":
@@ -79,7 +79,7 @@ def profile_detector(
     operators = [
         Cost(e.key, e.count, e.self_cpu_time_total / 1e3, e.self_device_time_total / 1e3)
         for e in events
-        if e.key not in RANGES
+        if e.key not in RANGES and not e.key.startswith("enumerate(DataLoader)")  # a range too: the wait for data
     ]
     operators.sort(key=lambda cost: cost.cpu_ms + cost.gpu_ms, reverse=True)
     whole = [stages[name] for name in RANGES if name in stages]

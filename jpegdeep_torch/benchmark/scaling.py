@@ -140,15 +140,19 @@ def _by_workers(
         while done < 2 * workers + 1 or time.perf_counter() - started < seconds:
             done += len(next(batches))
         costs.append((time.perf_counter() - started) / done * 1e3)
-    return _row(name, network.preset if network.config.is_dct else None, "workers",
-                f"ms an image of {megapixels(max(mosaics)):.1f} megapixels, reading alone", ladder.workers, costs)  # fmt: skip
+    cost = f"ms an image of {megapixels(max(mosaics)):.1f} megapixels, reading alone"
+    return _row(name, _preset(network), "workers", cost, ladder.workers, costs)
+
+
+def _preset(network: Network) -> Preset | None:
+    """What coefficients come by; pixels have no such choice."""
+    return network.preset if network.config.is_dct else None
 
 
 def _by_megapixels(name: str, network: Network, ladder: Ladder, mosaics: dict[int, list[bytes]]) -> dict[str, Any]:
     costs = [reading_ms(network, mosaics[tiles]) for tiles in ladder.tiles]
     sizes = [megapixels(tiles) for tiles in ladder.tiles]
-    preset = network.preset if network.config.is_dct else None
-    return _row(name, preset, "megapixels", "ms an image, reading on one core", sizes, costs, linear=True)
+    return _row(name, _preset(network), "megapixels", "ms an image, reading on one core", sizes, costs, linear=True)
 
 
 def reading_ms(network: Network, jpegs: list[bytes], rounds: int = 5) -> float:
@@ -184,7 +188,7 @@ def _memory(name: str, network: Network, ladder: Ladder, mosaics: dict[int, list
         sizes = [tiles for tiles in ladder.tiles if tiles in (smallest, max(mosaics))]
         by_pixels = [sum(used(ladder.batch_size, tiles)) for tiles in sizes]
     what, above = "MiB above the imported libraries", "end to end"
-    preset = network.preset if network.config.is_dct else None
+    preset = _preset(network)
     return [
         _row(name, preset, "batch", f"{what}, {above}", ladder.batch_sizes, by_batch, linear=True),
         _row(name, preset, "megapixels", f"{what}, {above}, with the worker's own",

@@ -203,15 +203,20 @@ class Study:
         key = model, backend, sizes
         if key not in self._subjects:
             setting, alone = self.setting, len(self.matrix.backends) == 1
-            if model not in self._networks:
-                self._networks[model] = make_network(
-                    model, self.sources, weights=setting.weights.get(model), dct=self.matrix.presets[0],
-                    decoder=setting.decoder, seed=setting.seed,
-                )  # fmt: skip
             self._subjects[key] = make_subject(
-                self._networks[model], backend, setting.device, setting.precision, sizes, alone=alone
+                self.network(model), backend, setting.device, setting.precision, sizes, alone=alone
             )
         return self._subjects[key]
+
+    def network(self, model: str) -> Network:
+        """The network called `model`, by the base's way to coefficients."""
+        if model not in self._networks:
+            setting = self.setting
+            self._networks[model] = make_network(
+                model, self.sources, weights=setting.weights.get(model), dct=self.matrix.presets[0],
+                decoder=setting.decoder, seed=setting.seed,
+            )  # fmt: skip
+        return self._networks[model]
 
     def _estimate(self, block: Block, rows: list[dict[str, Any]]) -> float:
         """Seconds that a block will take at the least, by the speeds of its networks so far."""

@@ -161,8 +161,9 @@ def _ratios(rows: Rows) -> list[list[str]]:
     for row, base in ratio_pairs(rows):
         e2e = row["stage"] == "e2e"
         where = [str(row["workers"]), f"`{row['dct']}`"] if e2e else ["", ""]
-        table.append(["end to end" if e2e else "network alone", str(row["batch_size"]), "yes" if row["nms"] else "no",
-                      *where, row["backend"], f"`{row['model']}`", speed_text(ratio_samples(row, base), 2)])  # fmt: skip
+        stage, nms = "end to end" if e2e else "network alone", "yes" if row["nms"] else "no"
+        ratio = speed_text(ratio_samples(row, base), 2)
+        table.append([stage, str(row["batch_size"]), nms, *where, row["backend"], f"`{row['model']}`", ratio])
     return table
 
 
