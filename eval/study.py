@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if blocks and not study.rows():  # the base first, whatever else there is time for
             study.run(deadline, on_block, bar.refresh, most=1)
         for part in others:
-            if deadline is None or time.monotonic() < deadline:
+            if deadline is None or time.monotonic() + estimated_seconds(part, study) < deadline:
                 bar.set_description(part)
                 write_json(study.folder / f"{part}.json", {part: measure_part(part, study, bar)})
         if blocks:
@@ -110,6 +110,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar.update(blocks + len(others) - len(study.missing()) - bar.n)
     write_outcome(study, f"python -m eval.study {shlex.join(sys.argv[1:] if argv is None else argv)}")
     print(study.folder / "README.md")
+
+
+def estimated_seconds(part: str, study: Study) -> float:
+    """What a part takes at the least, by the base's speeds: each of its networks sends so many images."""
+    sent, processes = {"scaling": (260, 8), "prediction": (300, 0)}[part]
+    speeds = {row["model"]: row["images_per_s"]["median"] for row in study.rows() if row["batch_size"] > 1}
+    return sum(sent / speeds[model] + 5.0 * processes for model in study.matrix.models if model in speeds)
 
 
 def measure_part(part: str, study: Study, bar: tqdm) -> Any:

@@ -43,9 +43,9 @@ def _scaling(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def _law(fit: dict[str, Any]) -> str:
     if fit["kind"] == "power":
-        return f"size to the {fit['exponent']:.2f} (within {fit['spread']:.0%})"
+        return f"size to the {fit['exponent']:.2f} (within {fit['spread']:.1%})"
     if fit["kind"] == "line":
-        return f"{fit['start']:.4g} + {fit['slope']:.4g} a unit (within {fit['spread']:.0%})"
+        return f"{fit['start']:.4g} + {fit['slope']:.4g} a unit (within {fit['spread']:.1%})"
     return ""
 
 

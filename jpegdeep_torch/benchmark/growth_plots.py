@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .plot import COLOURS, new_figure, save_figure
-from .study_plots import bare_axes
+from .study_plots import bare_axes, legend_above
 
 _VARIED = ("batch", "threads", "workers", "megapixels")
 
@@ -33,7 +33,7 @@ def draw_growth(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | 
 def _growth(rows: Sequence[dict[str, Any]]) -> Any:
     """A panel a size that is varied; points measured, lines fitted."""
     varied = [size for size in _VARIED if any(row["varies"] == size for row in rows)]
-    figure = new_figure(4.0 * len(varied), 3.6)
+    figure = new_figure(4.0 * len(varied), 4.4)
     memory = rows[0]["cost"].startswith("MiB")
     for axes, size in zip(bare_axes(figure, len(varied)), varied):
         shown = [row for row in rows if row["varies"] == size]
@@ -50,12 +50,21 @@ def _growth(rows: Sequence[dict[str, Any]]) -> Any:
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.set_xticks(shown[0]["sizes"], [f"{x:g}" for x in shown[0]["sizes"]])
+            axes.set_yticks(*_plain_ticks(axes.get_ylim()))
+            axes.minorticks_off()
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlabel(size)
         axes.set_ylabel(shown[0]["cost"], fontsize=8)
-        axes.legend(frameon=False, fontsize=7)
+        legend_above(axes, 1)
     return figure
+
+
+def _plain_ticks(limits: tuple[float, float]) -> tuple[list[float], list[str]]:
+    """1, 2, 5, 10, 20, ... within the limits."""
+    exponents = range(int(np.floor(np.log10(limits[0]))), int(np.ceil(np.log10(limits[1]))) + 1)
+    ticks = [step * 10.0**e for e in exponents for step in (1, 2, 5) if limits[0] <= step * 10.0**e <= limits[1]]
+    return ticks, [f"{tick:g}" for tick in ticks]
 
 
 def _prediction(checked: Sequence[dict[str, Any]]) -> Any:
@@ -69,7 +78,10 @@ def _prediction(checked: Sequence[dict[str, Any]]) -> Any:
     axes.fill_between(ends, 0.9 * ends, 1.1 * ends, color="grey", alpha=0.2, label="within 10%")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(*_plain_ticks(tuple(ends)))
+    axes.set_yticks(*_plain_ticks(tuple(ends)))
+    axes.minorticks_off()
     axes.set_xlabel("measured, images/s end to end")
     axes.set_ylabel("predicted")
-    axes.legend(frameon=False, fontsize=8)
+    legend_above(axes, 1)
     return figure

@@ -187,10 +187,10 @@ def _memory(name: str, network: Network, ladder: Ladder, mosaics: dict[int, list
         by_batch = [used(n, smallest)[0] for n in ladder.batch_sizes]
         sizes = [tiles for tiles in ladder.tiles if tiles in (smallest, max(mosaics))]
         by_pixels = [sum(used(ladder.batch_size, tiles)) for tiles in sizes]
-    what, above = "MiB above the imported libraries", "end to end"
+    what = "MiB above imported libraries, end to end"
     preset = _preset(network)
     return [
-        _row(name, preset, "batch", f"{what}, {above}", ladder.batch_sizes, by_batch, linear=True),
-        _row(name, preset, "megapixels", f"{what}, {above}, with the worker's own",
+        _row(name, preset, "batch", what, ladder.batch_sizes, by_batch, linear=True),
+        _row(name, preset, "megapixels", f"{what}, with the worker's",
              [megapixels(t) for t in sizes], by_pixels, linear=True),
     ]  # fmt: skip

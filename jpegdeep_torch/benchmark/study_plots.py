@@ -37,6 +37,11 @@ def bare_axes(figure: Any, columns: int = 1) -> list[Any]:
     return axes
 
 
+def legend_above(axes: Any, columns: int = 2) -> None:
+    """Where no bar or line is."""
+    axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
+
+
 def _line(axes: Any, places: list[float], rows: list[Row], colour: str, label: str, dashed: bool = False) -> None:
     speeds = [summary(row["samples"]) for row in rows]
     middle = np.array([s["median"] for s in speeds])
@@ -62,7 +67,7 @@ def _batch(rows: Rows) -> Any:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("batch size")
     axes.set_ylabel("images/s")
-    axes.legend(frameon=False, fontsize=8)
+    legend_above(axes)
     return figure
 
 
@@ -70,7 +75,7 @@ def _stages(rows: Rows) -> Any:
     shown = stage_rows(rows)
     if not shown:
         return None
-    figure = new_figure(7.5, 1.4 + 0.55 * len(shown))
+    figure = new_figure(7.5, 2.0 + 0.55 * len(shown))
     (axes,) = bare_axes(figure)
     names = [row["model"] + (f"\n{row['dct']}" if row["dct"] else "") for row in shown]
     times = [stage_times(row) for row in shown]
@@ -89,7 +94,7 @@ def _stages(rows: Rows) -> Any:
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(f"ms an image, end to end, batch {shown[0]['batch_size']}")
-    axes.legend(frameon=False, fontsize=8)
+    legend_above(axes)
     return figure
 
 
@@ -109,7 +114,8 @@ def _ratio(rows: Rows) -> Any:
     axes.set_yticks(range(len(pairs)), [_setting(row) for row, _ in pairs], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"images/s over those of {rows.rgb}, median, 10th to 90th percentile")
+    axes.margins(y=0.5 / len(pairs))
+    figure.supxlabel(f"images/s over those of {rows.rgb}: median, 10th to 90th percentile", fontsize=9)
     return figure
 
 
@@ -137,5 +143,5 @@ def _workers(rows: Rows) -> Any:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("workers (processes that read JPEGs)")
     axes.set_ylabel(f"images/s, end to end, batch {size}")
-    axes.legend(frameon=False, fontsize=8)
+    legend_above(axes)
     return figure
