@@ -5,6 +5,7 @@ python -m jpegdeep_torch.benchmark.memory '{"weights": FILE, "images": DIR, ...}
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -60,12 +61,13 @@ def _status_mib(key: str) -> float:
 
 
 def _children_mib() -> float:
-    """What child processes do not share with others."""
+    """What child processes do not share with others; nothing of those that end meanwhile."""
     kib = 0
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
-            kib += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()
+                kib += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
     return kib / 1024
 
 
@@ -84,8 +86,8 @@ def _run(point: MemoryPoint) -> MemoryUse:
     sources = (files[i % len(files)] for i in range(wanted))
     detector = Detector.load(point.weights, dct=point.dct, batch_size=point.batch_size, workers=point.workers)
     for answer in detector.stream(sources):
-        if answer.index == wanted // 2:
-            workers = _children_mib()
+        if answer.index % point.batch_size == 0:
+            workers = max(workers, _children_mib())
     return MemoryUse(imported, _status_mib("VmHWM") - imported, workers)
 
 
