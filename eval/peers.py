@@ -11,11 +11,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from eval.keras_peer import KerasTwin
 from jpegdeep_torch.benchmark.seeded import background_shift
-from jpegdeep_torch.benchmark.subject import Cell, Sample
+from jpegdeep_torch.benchmark.subject import CALIBRATION_IMAGES, Cell, Sample
 from jpegdeep_torch.errors import JpegError, ModelError
 
-PEERS = ("torchvision",)
+PEERS = "torchvision, or keras=FILE.h5: the network that a Keras checkpoint of model.save describes (needs TensorFlow)"
 _OUTPUTS = 21  # VOC's classes and the background
 
 
@@ -100,7 +101,7 @@ class TimedPeer:
 
     def stage(self, cell: Cell) -> Callable[[], Sample] | None:
         """One batch after the other of the JPEGs, over and over."""
-        if cell.stage != "e2e" or not cell.nms:
+        if cell.stage != "e2e" or not cell.nms or cell.dct is not None:
             return None
         jpegs = itertools.cycle(self.jpegs)
 
@@ -115,8 +116,13 @@ class TimedPeer:
         return run
 
 
-def make_peer(name: str, sample: Sequence[bytes], device: torch.device | str = "cpu", seed: int = 0) -> TorchvisionPeer:
-    """The peer called `name`; ModelError, naming the known ones, where there is none."""
-    if name not in PEERS:
-        raise ModelError(f"unknown peer {name!r}: expected one of {', '.join(PEERS)}")
-    return TorchvisionPeer(sample, device, seed=seed)
+def make_timed_peer(
+    name: str, jpegs: Sequence[bytes], device: torch.device | str = "cpu", seed: int = 0
+) -> TimedPeer | KerasTwin:
+    """The peer called `name`, ready to be timed on `jpegs`; ModelError, naming the known ones, where there is none."""
+    kind, _, checkpoint = name.partition("=")
+    if name == "torchvision":
+        return TimedPeer(TorchvisionPeer(jpegs[:CALIBRATION_IMAGES], device, seed=seed), jpegs)
+    if kind == "keras" and checkpoint:
+        return KerasTwin(checkpoint, jpegs)
+    raise ModelError(f"unknown peer {name!r}: expected {PEERS}")

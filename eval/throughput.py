@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from eval.peers import PEERS, TimedPeer, make_peer
+from eval.peers import PEERS, make_timed_peer
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.benchmark.photos import HEIGHT_PX, QUALITY, WIDTH_PX, builtin_jpegs
+from jpegdeep_torch.benchmark.photos import builtin_jpegs, described
 from jpegdeep_torch.benchmark.plot import plot
 from jpegdeep_torch.benchmark.report import table
 from jpegdeep_torch.benchmark.stats import machine, versions
-from jpegdeep_torch.benchmark.subject import CALIBRATION_IMAGES, Convolution, Timed, make_network, make_subject
+from jpegdeep_torch.benchmark.subject import Convolution, Timed, make_network, make_subject
 from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, measure
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
@@ -27,6 +27,7 @@ from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.evaluation.records import write_json
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
+from jpegdeep_torch.pipeline import default_workers
 
 DEFAULT_MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
 BATCH_SIZES = {"cpu": (1, 8), "cuda": (8, 32, 128)}
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
     )
     p.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
-    p.add_argument("--peer", nargs="+", default=[], choices=PEERS, help="other people's detectors, end to end")
+    p.add_argument("--peer", nargs="+", default=[], metavar="PEER", help=PEERS)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write all samples there")
     p.add_argument("--plot", metavar="FILE", help="draw the figures there (.png, .svg or .pdf)")
@@ -78,9 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         workers,
     )
     results = _measure_all(subjects, plan, args.seconds)
-    pictures = f"{args.images} ({len(sources)} files)" if args.images else (
-        f"{len(sources)} built-in photographs of {WIDTH_PX}x{HEIGHT_PX}, 4:2:0, quality {QUALITY}"
-    )  # fmt: skip
+    pictures = f"{args.images} ({len(sources)} files)" if args.images else described(len(sources))
     print(table(results, subjects, pictures))
     if args.plot:
         box = machine()
@@ -111,7 +110,7 @@ def _subjects(
                 bar.update()
     convolutions = [Convolution(subject) for subject in subjects] if args.stage != "e2e" and args.nms != "on" else []
     jpegs = [read_bytes(source, source_name(source, i)) for i, source in enumerate(sources)] if args.peer else []
-    peers = [TimedPeer(make_peer(name, jpegs[:CALIBRATION_IMAGES], device, args.seed), jpegs) for name in args.peer]
+    peers = [make_timed_peer(name, jpegs, device, args.seed) for name in args.peer]
     return subjects + peers + convolutions
 
 
@@ -129,7 +128,7 @@ def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], in
         raise ModelError("--seconds and --threads must be positive")
     workers = args.workers
     if workers is None:
-        workers = 1 if device == "cpu" else min(8, max(1, machine()["cores"] - 1))
+        workers = default_workers(device)
     if workers < 0:
         raise ModelError(f"--workers {workers}: expected 0 or more")
     weights = {}

@@ -6,6 +6,7 @@ import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .jpeg.pixels import DEFAULT_DECODER
 from .presets import Preset
 
 ON_ERROR = ("raise", "skip", "report")
+RANGES = ("wait for data", "transfer", "network", "decode and NMS")  # a batch's stages, as profilers show them
 _PREFETCH = 2  # batches in the making for each worker
 Sources = Source | os.PathLike | Iterable[Source | os.PathLike]
 
@@ -123,7 +125,8 @@ class Pipeline(ABC):
 
     def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Answer]:
         behind: tuple[Batch, Any] | None = None
-        for batch in self._batches(sources, first_index):
+        batches = self._batches(sources, first_index)
+        while (batch := self._next(batches)) is not None:
             if on_error == "raise" and batch.errors:
                 raise batch.errors[0][1]
             launched = self._launch(batch)
@@ -132,6 +135,10 @@ class Pipeline(ABC):
             behind = batch, launched
         if behind is not None:
             yield from self._finish(*behind, on_error)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with named_range("wait for data", self.device):
+            return next(batches, None)
 
     def answer(self, inputs: Sequence[Tensor], image_sizes: Tensor) -> list[Any]:
         """The values of one batch that is read already: a Batch's `inputs` and `image_sizes` (N, 2) height, width."""
@@ -160,8 +167,10 @@ class Pipeline(ABC):
         """Starts transfer and network -> (outputs, event); on a GPU nothing is waited for."""
         if not len(batch):
             return None
-        inputs = prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
-        outputs = self.runner(*inputs)
+        with named_range("transfer", self.device):
+            inputs = prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
+        with named_range("network", self.device):
+            outputs = self.runner(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         if self._side is None:
             return outputs, None
@@ -174,16 +183,8 @@ class Pipeline(ABC):
     def _finish(self, batch: Batch, launched: tuple[tuple[Tensor, ...], Any] | None, on_error: str) -> Iterator[Answer]:
         answers = {}
         if launched is not None:
-            outputs, event = launched
-            if self._side is None:
-                values = self._answers(outputs, batch.image_sizes)
-            else:
-                # Beside the next batch's network, and waiting for this batch's alone.
-                with torch.cuda.stream(self._side):
-                    self._side.wait_event(event)
-                    values = self._answers(outputs, batch.image_sizes)
-                for output in outputs:
-                    output.record_stream(self._side)
+            with named_range("decode and NMS", self.device):
+                values = self._values(*launched, batch.image_sizes)
             for index, name, size, value in zip(batch.indices, batch.names, batch.image_sizes.tolist(), values):
                 answers[index] = Answer(index, name, value, tuple(size))
         if on_error == "report":
@@ -191,9 +192,34 @@ class Pipeline(ABC):
         for index in sorted(answers):
             yield answers[index]
 
+    def _values(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:
+        if self._side is None:
+            return self._answers(outputs, image_sizes)
+        # Beside the next batch's network, and waiting for this batch's alone.
+        with torch.cuda.stream(self._side):
+            self._side.wait_event(event)
+            values = self._answers(outputs, image_sizes)
+        for output in outputs:
+            output.record_stream(self._side)
+        return values
+
     @abstractmethod
     def _answers(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:
         """One value for each image, on the CPU."""
+
+
+@contextmanager
+def named_range(name: str, device: torch.device) -> Iterator[None]:
+    """What happens inside stands under `name` in a trace of torch.profiler, and on a GPU in one of Nsight Systems."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.nvtx.range_push(name)
+    try:
+        with torch.profiler.record_function(name):
+            yield
+    finally:
+        if on_gpu:
+            torch.cuda.nvtx.range_pop()
 
 
 def default_workers(device: torch.device | str) -> int:

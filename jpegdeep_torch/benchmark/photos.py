@@ -6,10 +6,16 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DatasetError
+from ..jpeg.pixels import decode_rgb
 from ..jpeg.reencode import encode_jpeg
 
 WIDTH_PX, HEIGHT_PX, QUALITY = 500, 375, 90  # VOC's commonest size
 _PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
+
+
+def described(count: int) -> str:
+    """What `builtin_jpegs` gives, in words."""
+    return f"{count} built-in photographs of {WIDTH_PX}x{HEIGHT_PX}, 4:2:0, quality {QUALITY}"
 
 
 def builtin_jpegs(count: int = 32, seed: int = 0) -> list[bytes]:
@@ -24,6 +30,13 @@ def builtin_jpegs(count: int = 32, seed: int = 0) -> list[bytes]:
     photographs = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in _PHOTOGRAPHS]
     generator = np.random.default_rng(seed)
     return [_cut(photographs[i % len(photographs)], generator) for i in range(count)]
+
+
+def mosaic_jpegs(tiles: int, count: int = 8, seed: int = 0) -> list[bytes]:
+    """`count` JPEGs of tiles x tiles of the photographs, 4:2:0, quality 90: larger files of unchanged detail."""
+    cuts = [decode_rgb(data) for data in builtin_jpegs(count * tiles * tiles, seed)]
+    rows = [np.concatenate(cuts[i : i + tiles], axis=1) for i in range(0, len(cuts), tiles)]
+    return [encode_jpeg(np.concatenate(rows[i : i + tiles]), QUALITY) for i in range(0, len(rows), tiles)]
 
 
 def _cut(photograph: Image.Image, generator: np.random.Generator) -> bytes:

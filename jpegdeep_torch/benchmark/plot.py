@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from .stats import summary
 from .subject import Convolution, Subject, Timed
 from .throughput import CellResult
 
-_COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first: the base
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first: the base
 
 
 def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | os.PathLike[str], title: str) -> None:
@@ -21,15 +25,9 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
 
     The ending of `path` says the format: .png, .svg or .pdf.  DatasetError where matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DatasetError("--plot needs matplotlib: pip install matplotlib (the extra 'eval')") from None
     shown = [s for s in subjects if not isinstance(s, Convolution)]
     width = 0.8 / len(shown)
-    figure = Figure(figsize=(2 + 0.6 * len(results) * len(shown), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2 + 0.6 * len(results) * len(shown), 4.2)
     axes = figure.subplots()
     for i, subject in enumerate(shown):
         groups = [(g, result) for g, result in enumerate(results) if subject.label in result.samples]
@@ -37,7 +35,7 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
         middle = np.array([s["median"] for s in speeds])
         whiskers = [middle - [s["p10"] for s in speeds], [s["p90"] for s in speeds] - middle]
         places = [g + (i - (len(shown) - 1) / 2) * width for g, _ in groups]
-        axes.bar(places, middle, width, yerr=whiskers, capsize=2, label=_label(subject), color=_COLOURS[i % 10])
+        axes.bar(places, middle, width, yerr=whiskers, capsize=2, label=_label(subject), color=COLOURS[i % 10])
         for (_, result), place, speed in zip(groups if i else (), places, speeds):
             ratio = summary(result.ratios(subject.label, shown[0].label))["median"]
             above = {"textcoords": "offset points", "ha": "center"}
@@ -48,6 +46,23 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
     axes.margins(y=0.15)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
+    save_figure(figure, path)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that needs no display.  DatasetError where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DatasetError("plots need matplotlib: pip install matplotlib (the extra 'eval')") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Whole or not at all; the ending of `path` says the format."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, format=os.fspath(path).rpartition(".")[2] or "png", dpi=110)
 

@@ -10,7 +10,7 @@ from .stats import machine, summary, versions
 from .subject import Convolution, Subject, Timed
 from .throughput import CellResult, convolution_share, on_first_backend
 
-_STAGES = (  # what the end-to-end time of an image is told by: (title, stages that make it up)
+STAGES = (  # what the end-to-end time of an image is told by: (title, stages that make it up)
     ("read and entropy-decode", ("read", "decode")),
     ("resize or re-encode", ("resize", "reencode")),
     ("collate and transfer", ("transfer",)),
@@ -64,15 +64,17 @@ def _speeds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
                 str(result.cell.batch_size),
                 "yes" if result.cell.nms else "no",
                 label,
-                _figure(result.images_per_s(label), 1),
-                _figure(result.ratios(label, first), 2) if label != first else "",
+                speed_text(result.images_per_s(label), 1),
+                speed_text(result.ratios(label, first), 2) if label != first else "",
             ]
             if several:
-                row.append(_figure(result.ratios(label, own), 2) if own else "")
+                row.append(speed_text(result.ratios(label, own), 2) if own else "")
             for peer in peers:
-                row.append(_figure(result.ratios(label, peer), 2) if peer in result.samples and label != peer else "")
+                row.append(
+                    speed_text(result.ratios(label, peer), 2) if peer in result.samples and label != peer else ""
+                )
             rows.append(row)
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _builds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[str]:
@@ -90,7 +92,7 @@ def _builds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
                 f"{reached[0]['median']:.2f}" if reached else "",
             ]
         )
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _shares(result: CellResult, subjects: Sequence[Timed]) -> list[str]:
@@ -102,20 +104,21 @@ def _shares(result: CellResult, subjects: Sequence[Timed]) -> list[str]:
     if not cell.workers:  # the wait for data is the reading itself, which stands above it
         stages = [{k: v for k, v in s.items() if k != "wait"} for s in stages]
     totals = [result.ms_per_image(label) for label in labels]
-    for title, parts in _STAGES:
+    for title, parts in STAGES:
         if any(part in s for part in parts for s in stages):
             values = [sum(s.get(part, 0.0) for part in parts) for s in stages]
             rows.append([title] + [f"{v:.2f} ({v / t:.1%})" for v, t in zip(values, totals)])
     rows.append(["in all"] + [f"{t:.2f}" for t in totals])
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _figure(samples: Sequence[float], digits: int) -> str:
+def speed_text(samples: Sequence[float], digits: int) -> str:
+    """'median (p10 to p90)'."""
     s = summary(samples)
     return f"{s['median']:.{digits}f} ({s['p10']:.{digits}f} to {s['p90']:.{digits}f})"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """A Markdown table, columns padded."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]

@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+_LIBRARIES = (
+    *("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "jpeg2dct-numpy", "jpeg2dct"),
+    *("onnxruntime", "openvino", "torch-tensorrt", "tensorflow-cpu", "tensorflow", "tf_keras"),
+)
+
 
 def summary(samples: Sequence[float]) -> dict[str, float]:
     """Median, 10th and 90th percentile."""
@@ -32,7 +37,7 @@ def machine() -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Of Python and of the libraries on the timed path, as far as they are installed."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "jpeg2dct-numpy", "jpeg2dct"):
+    for name in _LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

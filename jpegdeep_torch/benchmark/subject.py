@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ class Cell:
     batch_size: int
     nms: bool
     workers: int = 0  # e2e only
+    dct: str | None = None  # e2e only: another way to coefficients than each network's own
 
     def __str__(self) -> str:
         stage = "network alone" if self.stage == "model" else "end to end"
@@ -77,10 +79,16 @@ class Network:
     def config(self) -> ModelConfig:
         return self.model.config
 
+    def read_by(self, dct: str | None) -> Network:
+        """The same network, fed by another way to coefficients; itself for None."""
+        if dct is None:
+            return self
+        return dataclasses.replace(self, preset=dataclasses.replace(self.preset, dct=dct))
+
     def loader(self, batch_size: int, workers: int, pin_memory: bool = False) -> JpegLoader:
         """Batches of the sources, in order and over again without end."""
         dataset = JpegDataset(self.sources, self.config, self.preset, decoder=self.decoder)
-        return JpegLoader(dataset, batch_size, workers, sampler=_Endless(len(dataset)), pin_memory=pin_memory)
+        return JpegLoader(dataset, batch_size, workers, sampler=Endless(len(dataset)), pin_memory=pin_memory)
 
     def prepared(self, batch_size: int, device: torch.device | str = "cpu", dtype=torch.float32) -> tuple[Tensor, ...]:
         """The first `batch_size` images (over again where there are fewer), as the network takes them."""
@@ -88,7 +96,7 @@ class Network:
         return prepare_inputs(batch.inputs, self.config, self.preset, device, dtype)
 
 
-class _Endless:
+class Endless:
     """Indices 0 .. count - 1, over and over; a sampler."""
 
     def __init__(self, count: int):
@@ -109,8 +117,12 @@ def make_network(
     dct: str | None = None,
     decoder: str = DEFAULT_DECODER,
     seed: int = 0,
+    width: float = 1.0,
 ) -> Network:
-    """The detector `name`, from a weights file or seeded (see `seeded_detector`).  JpegDeepError."""
+    """The detector `name`, from a weights file or seeded (see `seeded_detector`) with `width` times the channels.
+
+    JpegDeepError.
+    """
     if weights is not None:
         model = load_model(weights)
         if model.config.name != name:
@@ -123,7 +135,7 @@ def make_network(
     batch = dataset.__getitems__(range(min(CALIBRATION_IMAGES, len(dataset))))
     for _, error in batch.errors:
         raise error
-    model = seeded_detector(name, prepare_inputs(batch.inputs, config, preset), seed)
+    model = seeded_detector(name, prepare_inputs(batch.inputs, config, preset), seed, width=width)
     return Network(model, preset, list(sources), seeded=True, decoder=decoder)
 
 
@@ -158,8 +170,10 @@ class Subject:
         if self.runner.device.type == "cuda":
             torch.cuda.synchronize(self.runner.device)
 
-    def stage(self, cell: Cell) -> Callable[[], Sample]:
-        """See `Timed`."""
+    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+        """See `Timed`; pixels come no other way than their own, and a cell that asks for one is for coefficients."""
+        if cell.dct is not None and not self.network.config.is_dct:
+            return None
         return self._model_stage(cell) if cell.stage == "model" else self._end_to_end_stage(cell)
 
     def _model_stage(self, cell: Cell) -> Callable[[], Sample]:
@@ -190,7 +204,7 @@ class Subject:
 
         Worker processes go on reading ahead between two calls until they are as far ahead as they may be.
         """
-        runner, network = self.runners[cell.batch_size], self.network
+        runner, network = self.runners[cell.batch_size], self.network.read_by(cell.dct)
         batches = iter(network.loader(cell.batch_size, cell.workers, pin_memory=runner.device.type == "cuda"))
 
         def run() -> Sample:

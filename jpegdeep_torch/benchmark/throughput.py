@@ -55,13 +55,29 @@ def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool]
 def measure(
     subjects: Sequence[Timed], cell: Cell, seconds: float, on_round: Callable[[], None] | None = None
 ) -> CellResult:
-    """Times `subjects` in turn (A B A B ...) for about `seconds`, after a warm-up; at least 3 rounds.
+    """Times `subjects` in turn (A B A B ...) in one cell; see `take_turns`."""
+    return interleave(subjects, (cell,), seconds, on_round)[0]
 
-    `on_round` is called after the warm-up and after each round.
+
+def interleave(
+    subjects: Sequence[Timed], plan: Sequence[Cell], seconds: float, on_round: Callable[[], None] | None = None
+) -> list[CellResult]:
+    """Times each of `subjects` in each cell of `plan` that it has, all in turn -> a result a cell, in their order."""
+    samples = take_turns([(subject, cell) for cell in plan for subject in subjects], seconds, on_round)
+    return [CellResult(cell, {label: own for (label, of), own in samples.items() if of == cell}) for cell in plan]
+
+
+def take_turns(
+    pairs: Sequence[tuple[Timed, Cell]], seconds: float, on_round: Callable[[], None] | None = None
+) -> dict[tuple[str, Cell], list[Sample]]:
+    """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least 3 rounds.
+
+    `on_round` is called after the warm-up and after each round.  Gives samples by label and cell, but for subjects that
+    have no such cell.
     """
-    runs = {subject.label: run for subject in subjects if (run := subject.stage(cell)) is not None}
-    settle = {label: _settle(run, cell) for label, run in runs.items()}
-    result = CellResult(cell, {label: [] for label in runs})
+    runs = {(subject.label, cell): run for subject, cell in pairs if (run := subject.stage(cell)) is not None}
+    settle = {key: _settle(run, key[1]) for key, run in runs.items()}
+    samples: dict[tuple[str, Cell], list[Sample]] = {key: [] for key in runs}
     rounds, started = 0, time.perf_counter()
     gc.collect()
     gc.disable()  # its pauses would fall on one of them
@@ -69,14 +85,14 @@ def measure(
         while rounds < FEWEST_ROUNDS or time.perf_counter() - started < seconds:
             if on_round is not None:
                 on_round()
-            for label, run in runs.items():
-                for _ in range(settle[label]):
+            for key, run in runs.items():
+                for _ in range(settle[key]):
                     run()
-                result.samples[label].append(_merged(run() for _ in range(2 * settle[label] or 1)))
+                samples[key].append(_merged(run() for _ in range(2 * settle[key] or 1)))
             rounds += 1
     finally:
         gc.enable()
-    return result
+    return samples
 
 
 def _settle(run: Callable[[], Sample], cell: Cell) -> int:
@@ -146,7 +162,7 @@ def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict]
         if subject.label not in result.samples or isinstance(subject, Convolution):
             continue
         samples = result.images_per_s(subject.label)
-        about = _subject_json(subject) if isinstance(subject, Subject) else {"model": subject.label}
+        about = _subject_json(subject, cell) if isinstance(subject, Subject) else {"model": subject.label}
         speed = {"images_per_s": summary(samples), "samples": samples, "stages_ms": result.stages_ms(subject.label)}
         rows.append(about | settings | speed)
         if (reached := convolution_share(result, subject, subjects)) is not None:
@@ -159,16 +175,17 @@ def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict]
     return rows, ratios
 
 
-def _subject_json(subject: Subject) -> dict[str, object]:
-    network, difference = subject.network, subject.difference
+def _subject_json(subject: Subject, cell: Cell) -> dict[str, object]:
+    network, difference = subject.network.read_by(cell.dct), subject.difference
+    dct = network.preset.dct if network.config.is_dct else None
     return {
         "model": network.config.name,
         "backend": subject.backend,
         "device": str(subject.runner.device),
         "precision": subject.runner.precision,
         "preset": network.preset.name,
-        "dct": network.preset.dct if network.config.is_dct else None,
-        "decoder": None if network.config.is_dct and network.preset.dct == "dct" else network.decoder,
+        "dct": dct,
+        "decoder": None if dct == "dct" else network.decoder,
         "seeded_weights": network.seeded,
         "build_seconds": subject.build_seconds,
         "largest_difference": difference.largest if difference else 0.0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..errors import JpegError, ModelError
 from ..jpeg import Resize, read_dct
@@ -79,21 +80,24 @@ class InputReader:
             header = read_header(data, name)
         return np.frombuffer(bytearray(data), np.uint8), (header.height, header.width)
 
-    def buffers(self, count: int) -> tuple[np.ndarray, ...]:
-        """Room for a batch of `count`: what `read` writes into."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what `read` writes."""
+        return torch.int16 if self.config.is_dct else torch.uint8
+
+    def shapes(self, count: int) -> list[tuple[int, ...]]:
+        """Of the arrays of `dtype` that a batch of `count` is read into, contiguous; `read` fills one item of each."""
         size = self.config.image_size
         if self.leaves_encoded:
-            return ()
+            return []
         if not self.config.is_dct:
-            return (np.empty((count, size, size, 3), np.uint8),)
+            return [(count, size, size, 3)]
         rows = self.config.input_shapes()["luma"][1]
-        luma = np.empty((count, rows, rows, 64), np.int16)
-        if self.config.inputs == "dct_y":
-            return (luma,)
-        return luma, np.empty((count, rows // 2, rows // 2, 128), np.int16)
+        luma = count, rows, rows, 64
+        return [luma] if self.config.inputs == "dct_y" else [luma, (count, rows // 2, rows // 2, 128)]
 
     def read(self, source: Source, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
-        """Fills one item of `buffers` -> the original image's (height, width).  JpegError."""
+        """Fills one item of arrays of `shapes` -> the original image's (height, width).  JpegError."""
         with clock.stage("read"):
             data = read_bytes(source, name)
         return self.read_contents(data, name, out, clock)

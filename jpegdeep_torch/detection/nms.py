@@ -1,13 +1,15 @@
 """Logits and offsets -> detections: softmax, threshold, decoding, and per-class NMS with the meaning of TensorFlow's
 `combined_non_max_suppression`, as the Keras originals used it.
 
-No loop runs over classes, anchors or images.  Greedy NMS only looks back, to boxes of higher score, so a prefix of the
-candidates in order of score gives a prefix of the result: the work is done on the best few hundred candidates of each
-image, and repeated on more of them only for images where too few survive.
+No loop runs over classes, anchors or images.  Most anchors are background so surely that no class of theirs can pass
+the threshold, which one subtraction tells: softmax and all that follows see the others alone.  Greedy NMS only looks
+back, to boxes of higher score, so a prefix of the candidates in order of score gives a prefix of the result: the work
+is done on the best few hundred candidates of each image, and repeated on more only for images where too few survive.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +20,8 @@ from .anchors import decode_boxes
 
 _FIRST_PREFIX = 512  # candidates an image; a trained SSD300 has about 400
 _MOST_PAIRWISE = 2048  # candidates an image for which all pairs are held in memory
+_FEW = 0.25  # of the anchors: past it, picking them out costs more than it saves
+_MARGIN = 1e-3  # of logits, against rounding: an anchor within it is looked at
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,38 @@ def _best_candidates(scores: Tensor, above: Tensor, limit: int) -> tuple[Tensor,
     if most > limit:
         best, columns = torch.where(above, scores, -1.0).topk(limit, dim=1)  # selects without sorting the rest
         return best, columns, total
-    rows, flat = above.nonzero(as_tuple=True)
-    place = torch.arange(len(rows), device=rows.device) - (total.cumsum(0) - total)[rows]
-    padded = scores.new_full((len(scores), most), -1.0)
-    columns = rows.new_zeros((len(scores), most))
-    padded[rows, place] = scores[rows, flat]
-    columns[rows, place] = flat
-    best, order = padded.sort(dim=1, descending=True, stable=True)
+    columns, filled = _packed(above, total, most)
+    best, order = torch.where(filled, scores.gather(1, columns), -1.0).sort(dim=1, descending=True, stable=True)
     return best, columns.gather(1, order), total
+
+
+def _packed(chosen: Tensor, total: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """chosen (N, M) bool, of which each row has `total` (N,), `most` at most -> (their columns (N, most) in order, 0
+    where there are no more; filled (N, most) bool)."""
+    rows, columns = chosen.nonzero(as_tuple=True)
+    place = torch.arange(len(rows), device=rows.device) - (total.cumsum(0) - total)[rows]
+    packed = columns.new_zeros((len(chosen), most))
+    packed[rows, place] = columns
+    return packed, torch.arange(most, device=rows.device) < total[:, None]
+
+
+def _promising(logits: Tensor, offsets: Tensor, anchors: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """logits (N, A, C + 1), offsets (N, A, 4), anchors (A, 4) -> the same (N, K, ...), of the anchors of which some
+    class may score above `threshold`, in their order; logits of padding are the background's.
+
+    The score of a class is at most exp(its logit - the background's).  Where that leaves many, as in a network without
+    training, all are given.
+    """
+    lead = logits[..., 1:].amax(dim=-1) - logits[..., 0]
+    chosen = lead > (math.log(threshold) - _MARGIN if threshold > 0 else -math.inf)
+    total = chosen.sum(dim=1)
+    most = int(total.max()) if len(total) else 0
+    if most > _FEW * logits.shape[1]:
+        return logits, offsets, anchors.expand(len(logits), -1, -1)
+    columns, filled = _packed(chosen, total, most)
+    picked = logits.gather(1, columns[:, :, None].expand(-1, -1, logits.shape[2]))
+    picked[..., 1:].masked_fill_(~filled[:, :, None], -math.inf)
+    return picked, offsets.gather(1, columns[:, :, None].expand(-1, -1, 4)), anchors[columns]
 
 
 @torch.no_grad()
@@ -136,11 +164,12 @@ def detect(
         N dicts `{"boxes": (K, 4) float32 xmin, ymin, xmax, ymax, "scores": (K,) float32, "labels": (K,) int64 from 1}`.
     """
     count, _, outputs = class_logits.shape
-    scores = class_logits.float().softmax(dim=-1)
+    logits, offsets = class_logits.float(), box_offsets.float()
+    logits, offsets, anchors = _promising(logits, offsets, anchors.to(logits), config.score_threshold)
+    scores = logits.softmax(dim=-1)
     above = scores > config.score_threshold
     above[..., 0] = False  # the background
     scores, above = scores.flatten(1), above.flatten(1)
-    anchors, offsets = anchors.to(scores), box_offsets.float()
     sizes = _scale(image_sizes, count, scores.device)
     results: list[dict[str, Tensor]] = [{} for _ in range(count)]
     images, limit = list(range(count)), _FIRST_PREFIX
@@ -148,7 +177,8 @@ def detect(
         best, columns, total = _best_candidates(scores, above, limit)
         labels = torch.where(best > config.score_threshold, columns % outputs, -1)
         at = torch.div(columns, outputs, rounding_mode="floor")
-        boxes = decode_boxes(offsets.gather(1, at[:, :, None].expand(-1, -1, 4)), anchors[at])
+        at = at[:, :, None].expand(-1, -1, 4)
+        boxes = decode_boxes(offsets.gather(1, at), anchors.gather(1, at))
         kept = suppress(boxes, labels, config.iou_threshold)
         if config.max_per_class < config.max_total:
             kept = kept & (_rank_in_class(labels, kept) < config.max_per_class)
@@ -159,7 +189,7 @@ def detect(
         again = [i for i, done in enumerate(complete) if not done]
         images = [images[i] for i in again]
         if images:
-            scores, above, offsets = scores[again], above[again], offsets[again]
+            scores, above, offsets, anchors = scores[again], above[again], offsets[again], anchors[again]
         limit *= 4
     return results
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.peers import make_peer
+from eval.peers import TorchvisionPeer, make_timed_peer
 from jpegdeep_torch.errors import JpegError, ModelError
 
 
@@ -23,7 +23,7 @@ def jpeg(seed: int, mode: str = "RGB") -> bytes:
 
 def test_the_peer_detects_about_as_much_as_a_trained_one():
     sample = [jpeg(0)]
-    peer = make_peer("torchvision", sample)
+    peer = TorchvisionPeer(sample)
     (found,) = peer(sample)
     assert set(found) == {"boxes", "scores", "labels"}
     assert 0 < len(found["scores"]) <= 200
@@ -36,7 +36,8 @@ def test_the_peer_detects_about_as_much_as_a_trained_one():
 
 
 def test_unknown_peer():
-    with pytest.raises(ModelError, match="expected one of torchvision"):
-        make_peer("detectron", [b""])
+    for name in ("detectron", "keras", "keras="):
+        with pytest.raises(ModelError, match=f"unknown peer '{name}': expected torchvision, or keras=FILE"):
+            make_timed_peer(name, [b""])
     with pytest.raises(ModelError, match="at least one JPEG"):
-        make_peer("torchvision", [])
+        make_timed_peer("torchvision", [])

@@ -1,0 +1,200 @@
+"""The study command on small networks, and the arithmetic of its figures."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+import eval.study
+from eval.study import main
+from jpegdeep_torch.benchmark import study as study_module
+from jpegdeep_torch.benchmark.growth_page import bars
+from jpegdeep_torch.benchmark.rows import Rows, binding, ratio_samples, stage_times
+from jpegdeep_torch.benchmark.study import Matrix, blocks
+from jpegdeep_torch.benchmark.study_page import GTX_1080, matrix_page
+from jpegdeep_torch.benchmark.subject import Cell
+from jpegdeep_torch.cli import run_command
+from jpegdeep_torch.errors import DatasetError
+from jpegdeep_torch.models import create_model
+from jpegdeep_torch.weights import save_weights
+from tests.jpeg_samples import jpeg
+
+MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Arguments: two narrow networks, two images, the shortest plan that has all kinds of blocks."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "images").mkdir()
+    for i in range(2):
+        (folder / "images" / f"{i}.jpg").write_bytes(jpeg())
+    for name in MODELS:
+        save_weights(create_model(name, width=0.05, seed=0), folder / f"{name}.safetensors")
+    weights = [str(folder / f"{name}.safetensors") for name in MODELS]
+    return ["--weights", *weights, "--images", str(folder / "images"), "--batch-sizes", "1", "2", "--base-batch", "2",
+            "--workers", "0", "1", "--seconds", "0", "--parts", "matrix"]  # fmt: skip
+
+
+def test_blocks_are_the_whole_matrix():
+    matrix = Matrix(MODELS, ("torch", "onnxruntime"), (1, 8), 8, ("dct", "reencode"), (1, 0, 2))
+    plan = blocks(matrix)
+    measured = {(backend, cell) for block in plan for backend in block.backends for cell in block.cells}
+    expected = {(b, Cell("model", n, nms)) for b in matrix.backends for n in (1, 8) for nms in (True, False)}
+    expected |= {
+        (b, Cell("e2e", n, nms, w, dct))
+        for b in matrix.backends for n in (1, 8) for nms in (True, False) for w in (0, 1, 2)
+        for dct in (None, "reencode")
+    }  # fmt: skip
+    assert measured == expected
+    assert plan[0].name == "core-8" and plan[0].backends == matrix.backends and plan[0].peers
+    assert len({block.name for block in plan}) == len(plan)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"base_batch": 4}, {"batch_sizes": (0, 8)}, {"workers": ()}, {"backends": ("torch", "torch")}]
+)
+def test_impossible_matrices(wrong):
+    with pytest.raises(DatasetError):
+        Matrix(MODELS, **wrong)
+
+
+def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
+    """With no time, the base alone; then the rest, without the base's being measured again; the page tells all."""
+    folder = tmp_path / "study"
+    main([*small, "-o", str(folder), "--minutes", "0"])
+    page = (folder / "README.md").read_text()
+    assert "There was no time for core-1, varied-2, varied-1" in page
+    first = (folder / "blocks" / "core-2.json").read_bytes()
+    (folder / "blocks" / "core-1.json.tmp").write_text("half")  # a killed run leaves at most such a file
+
+    monkeypatch.setattr(study_module, "interleave", _stop_after(2))
+    with pytest.raises(KeyboardInterrupt):
+        main([*small, "-o", str(folder)])
+    assert sorted(p.name for p in (folder / "blocks").glob("*.json")) == ["core-1.json", "core-2.json", "varied-2.json"]
+    monkeypatch.undo()
+    main([*small, "-o", str(folder)])
+    assert (folder / "blocks" / "core-2.json").read_bytes() == first
+    record = json.loads((folder / "study.json").read_text())
+    assert record["missing"] == [] and record["machine"]["cores"] >= 1
+    rows = record["results"]
+    assert {row["block"] for row in rows} == {"core-1", "core-2", "varied-1", "varied-2"}
+    keys = ("model", "stage", "batch_size", "nms", "workers", "dct")
+    assert len({tuple(row[key] for key in keys) for row in rows}) == 2 * 2 * 2 + 2 * 2 * 2 * 3
+    assert all(len(row["samples"]) >= 3 for row in rows)
+    page = (folder / "README.md").read_text()
+    assert "no time" not in page and "binds**" in page and "The best setting" in page
+    for name in ("batch", "stages", "ratio", "workers"):
+        assert f"({name}.png)" in page
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.width > 300 and len(picture.convert("RGB").getcolors(1 << 24)) > 10
+    capsys.readouterr()
+
+    for change, named in ((["--seconds", "1"], "setting.seconds was 0.0, is 1.0"), (["--workers", "2"], "workers")):
+        assert run_command(main, [*small, "-o", str(folder), *change]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "a study of other settings" in line and named in line
+
+
+def _stop_after(count: int):
+    """`interleave`, and Ctrl-C instead of its call number `count` + 1."""
+    calls = []
+
+    def interleave(*arguments):
+        calls.append(arguments)
+        if len(calls) > count:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    original = study_module.interleave
+    return interleave
+
+
+MISTAKES = {
+    "folder": (["-o", "{full}"], "neither empty nor a study's folder"),
+    "file": (["-o", "{full}/x"], "cannot be"),
+    "batch": (["-o", "{new}", "--base-batch", "3"], "base batch 3 is not among"),
+    "model": (["-o", "{new}", "--models", "ssd512"], "unknown model 'ssd512'"),
+    "classifier": (["-o", "{new}", "--models", "vgg16"], "a classifier"),
+    "backend": (["-o", "{new}", "--backends", "magic"], "unknown backend"),
+    "peer": (["-o", "{new}", "--peers", "magic"], "unknown peer 'magic'"),
+    "minutes": (["-o", "{new}", "--minutes", "-1"], "--minutes"),
+    "weights twice": (["-o", "{new}", "--weights", "{weights}", "{weights}"], "both hold ssd300_vgg16"),
+    "no weights": (["-o", "{new}", "--weights", "nowhere.safetensors"], "no such file"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line_and_measure_nothing(mistake, small, tmp_path, capsys):
+    arguments, expected = MISTAKES[mistake]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    places = {"full": tmp_path / "full", "new": tmp_path / "new", "weights": small[1]}
+    start = [] if any(a in arguments for a in ("--weights", "--models")) else small
+    status = run_command(main, [*start, *(a.format(**places) for a in arguments)])
+    printed = capsys.readouterr()
+    assert status == 2 and not printed.out and not list(tmp_path.glob("new/blocks/*"))
+    assert expected in printed.err.strip().splitlines()[-1]
+
+
+def _row(model: str, stage: str, samples: list[float], workers: int = 0, **stages_ms: float) -> dict:
+    median = sorted(samples)[len(samples) // 2]
+    return {
+        "model": model, "backend": "torch", "stage": stage, "batch_size": 8, "nms": True, "workers": workers,
+        "dct": "dct" if "dct" in model else None, "block": "core-8", "samples": samples,
+        "images_per_s": {"median": median}, "stages_ms": stages_ms, "build_seconds": 0, "largest_difference": 0,
+    }  # fmt: skip
+
+
+def test_what_binds_by_hand():
+    row = _row(MODELS[1], "e2e", [5.0], 1, wait=1, transfer=2, network=180, nms=17, decode=20, resize=5)
+    found = binding(row)
+    assert (found.stage, found.stage_ms, found.wall_ms) == ("network", 180, 200) and found.share == 0.9
+    assert found.without_ms == 25  # the worker's time, more than the 20 ms that the others take
+    assert binding(row | {"workers": 2}).without_ms == 20
+    waits = _row(MODELS[1], "e2e", [5.0], 1, wait=90, transfer=0, network=8, nms=2, decode=100)
+    assert binding(waits).stage == "data" and binding(waits).without_ms == 10
+    assert stage_times(row)["read and entropy-decode"] == (20, True)
+    serial = _row(MODELS[1], "e2e", [5.0], 0, wait=27, transfer=2, network=180, nms=17, decode=20, resize=5)
+    assert stage_times(serial)["waiting for data"] == (2, False)
+    assert ratio_samples(row | {"samples": [4, 9]}, row | {"samples": [2, 3]}) == [2, 3]
+
+
+def test_the_page_tells_the_figures():
+    matrix = Matrix(MODELS, workers=(1,), batch_sizes=(8,), presets=("dct",))
+    stages = {"wait": 1.0, "transfer": 1.0, "network": 90.0, "nms": 8.0, "decode": 3.0}
+    rows = Rows(
+        [
+            _row(MODELS[0], "e2e", [4.0, 5.0, 6.0], 1, **{**stages, "network": 190.0}),
+            _row(MODELS[1], "e2e", [10.0, 10.0, 12.0], 1, **stages),
+            _row(MODELS[0], "model", [4.0, 5.0, 6.0], network=180.0, nms=20.0),
+            _row(MODELS[1], "model", [8.0, 10.0, 18.0], network=90.0, nms=10.0),
+            _row(MODELS[0], "model", [5.0, 5.0, 5.0], network=200.0) | {"nms": False},
+            _row(MODELS[1], "model", [15.0, 15.0, 15.0], network=66.7) | {"nms": False},
+        ],
+        matrix,
+    )
+    settings = {
+        "machine": {"cpu": "a processor", "cores": 2, "gpu": None}, "versions": {"torch": "2"}, "threads": 2,
+        "setting": {"device": "cpu", "precision": "float32"}, "pictures": {"what": "some"},
+    }  # fmt: skip
+    page = "\n".join(matrix_page(rows, settings, [], "a command"))
+    assert "**The network binds**: 90.0 of 100.0 ms an image (90.0%)" in page
+    assert "does 2.00 (2.00 to 2.40) times the images" in page
+    assert "3.00 (3.00 to 3.00) times as a network alone" in page
+    assert "NMS takes 8.0%" in page
+    assert "| 8     | here     | 10.0 (8.4 to 16.4) | 5.0 (4.2 to 5.8) |" in page
+    for batch, speeds in GTX_1080.items():
+        assert f"| {batch:<5} | GTX 1080 | {speeds['dct', True]}" in page
+    held = {line[0]: line[1:] for line in bars(rows, [], None)[1:]}
+    assert held["DCT/RGB, end to end, batch 8: at least 2.0"] == ["2.00 (2.00 to 2.40)", "met"]
+    assert held["NMS, of DCT's end-to-end time, batch 8: at most 3%"] == ["8.0%", "MISSED"]
+
+
+def test_parts_that_do_not_fit_the_time_are_left(monkeypatch):
+    rows = [{"model": name, "batch_size": 8, "images_per_s": {"median": 10.0}} for name in MODELS]
+    study = SimpleNamespace(rows=lambda: rows, matrix=Matrix(MODELS))
+    assert eval.study.estimated_seconds("prediction", study) == pytest.approx(2 * 30)
