@@ -41,8 +41,8 @@ class ModelSettings:
 
     init: a safetensors file to start from; what fits by name and shape is taken, and a detector takes a classifier's
         dense layers as its fc6 and fc7 (empty: fresh weights).
-    scale_to_data: whether fresh weights are scaled until each layer's outputs on the first images have a deviation of 1
-        (`initialization.scale_to_data`); not with `init`.
+    scale_to_data: whether fresh weights are scaled so that the layers' outputs on the first images come to a deviation
+        of 1 (`initialization.scale_to_data`); not with `init`.
     """
 
     name: str = setting(choices=sorted(MODELS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,20 +107,20 @@ def test_the_logged_map_is_that_of_the_evaluating_command(made, tmp_path, model,
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """ImageNet's layout: two classes, told apart by their brightness."""
+    """ImageNet's layout: two classes, told apart by colour and brightness."""
     root = tmp_path_factory.mktemp("imagenet")
     for part, count in (("train", 6), ("val", 3)):
-        for label, name in enumerate(("dark", "light")):
+        for name, colour in (("dark red", (60, 0, 0)), ("light blue", (110, 130, 190))):
             (root / part / name).mkdir(parents=True)
             for i in range(count):
-                pixels = picture(seed=i) // 4 + 160 * label
+                pixels = picture(seed=i) // 4 + np.array(colour, np.uint8)
                 (root / part / name / f"{i}.jpg").write_bytes(jpeg(pixels))
     return root
 
 
 CLASSIFIER = """
 [model]
-width = 0.03
+width = 0.06
 scale_to_data = true
 [data]
 kind = "imagenet"
@@ -129,29 +130,28 @@ evaluate = [{{ root = "{root}", set = "val" }}]
 workers = 0
 [optimizer]
 kind = "adamw"
-learning_rate = 0.005
-base_batch_size = 4
-clip_norm = 5.0
+learning_rate = 0.002
+base_batch_size = 12
 [schedule]
 kind = "cosine"
 [run]
-batch_size = 4
-epochs = 10
-evaluate_every = 5
+batch_size = 12
+epochs = 60
+evaluate_every = 30
 """
 
 
-@pytest.mark.parametrize(("model", "way"), [("vgg16_dct", "dct"), ("vgg16", "pixels"), ("vgg16_dct_y", "reencode")])
+@pytest.mark.parametrize(("model", "way"), [("vgg16_dct", "dct"), ("vgg16", "pixels"), ("vgg16_dct", "reencode")])
 def test_a_classifier_learns_and_starts_a_detector(folders, made, tmp_path, model, way, capsys):
     config = write_config(tmp_path, folders, CLASSIFIER)
     training([str(config), "-o", str(tmp_path / "run"), "--set", f"model.name={model}", f"data.way={way}"])
     rows = read_log(tmp_path / "run", "evaluation")
-    assert [row["epoch"] for row in rows] == [5, 10] and rows[-1]["accuracy"] == 1.0
+    assert [row["epoch"] for row in rows] == [30, 60] and rows[-1]["accuracy"] == 1.0
     weights = tmp_path / "run" / "best.safetensors"
-    assert load_model(weights).info.class_names == ("dark", "light")
+    assert load_model(weights).info.class_names == ("dark red", "light blue")
     (tmp_path / "detector").mkdir()
     way = "pixels" if model == "vgg16" else "dct"
-    line = ["--init", str(weights), "--set", f"model.name=ssd300_{model}", f"data.way={way}", "model.width=0.03"]
+    line = ["--init", str(weights), "--set", f"model.name=ssd300_{model}", f"data.way={way}", "model.width=0.06"]
     config = write_config(tmp_path / "detector", made, BY_HEART.replace("scale_to_data = true", ""))
     training([str(config), "-o", str(tmp_path / "detector" / "run"), *line, "run.epochs=1"])
     assert "tensors taken from" in capsys.readouterr().out
@@ -176,18 +176,23 @@ def test_a_detector_takes_a_classifier_s_dense_layers_subsampled(tmp_path):
         initialize(detector, tmp_path / "r.safetensors")
 
 
-def test_scaled_weights_give_outputs_of_deviation_1():
+def test_scaled_weights_bring_outputs_to_a_deviation_of_1_layer_by_layer():
+    def deviations():
+        found = []
+        convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+        hooks = [m.register_forward_hook(lambda _m, _i, y: found.append(y.std().item())) for m in convolutions]
+        model(image)
+        for hook in hooks:
+            hook.remove()
+        return found
+
     model = create_model("ssd300_vgg16", 3, width=0.05, seed=0)
     image = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(0)) * 70
+    before = deviations()
     scale_to_data(model, lambda: model(image))
-    found = []
-    hooks = [
-        m.register_forward_hook(lambda _m, _i, y: found.append(y.std().item()))
-        for m in model.modules()
-        if isinstance(m, torch.nn.Conv2d)
-    ]
-    model(image)
-    assert len(found) == len(hooks) == 35 and found == pytest.approx([1.0] * 35, abs=1e-3)
+    after = deviations()
+    assert len(after) == 35 and before[0] > 60 and after[0] == pytest.approx(before[0] / 2, rel=1e-3)
+    assert after[-20:] == pytest.approx([1.0] * 20, abs=1e-3)
 
 
 def test_curves_of_runs(made, tmp_path, capsys):
