@@ -48,7 +48,8 @@ def _voc(root: Path) -> None:
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True)
     (root / "JPEGImages" / "000001.jpg").write_bytes(jpeg())
-    (root / "ImageSets" / "Main" / "test.txt").write_text("000001\n")
+    for image_set in ("trainval", "test"):
+        (root / "ImageSets" / "Main" / f"{image_set}.txt").write_text("000001\n")
     (root / "Annotations" / "000001.xml").write_text(
         "<annotation><size><width>160</width><height>120</height><depth>3</depth></size><object><name>cat</name>"
         "<difficult>0</difficult><bndbox><xmin>10</xmin><ymin>10</ymin><xmax>90</xmax><ymax>80</ymax></bndbox></object>"
@@ -95,6 +96,13 @@ def test_commands_and_python_run_as_they_stand(place, monkeypatch, capsys):
         if module == "eval.throughput":
             arguments += ["--models", "ssd300_vgg16_dct", "--weights", "ssd300_vgg16_dct=ckpt.safetensors",
                           "--batch-sizes", "1", "--seconds", "0"]  # fmt: skip
+        if module == "eval.study":
+            arguments += ["--models", "ssd300_vgg16_dct", "--weights", "ckpt.safetensors", "--batch-sizes", "1",
+                          "--base-batch", "1", "--workers", "0", "--seconds", "0", "--parts", "matrix"]  # fmt: skip
+        if module == "jpegdeep_torch.training":
+            module += ".__main__"
+            arguments += ["--set", "model.width=0.03", "run.epochs=1", "run.steps_per_epoch=1", "run.batch_size=1",
+                          "data.workers=0"]  # fmt: skip
         status = run_command(importlib.import_module(module).main, arguments)
         printed = capsys.readouterr()
         assert status == 0, f"{line}: {printed.err}"
