@@ -79,7 +79,7 @@ def by_heart(tmp_path, root, *changes: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("model", "way", "epochs"), [("ssd300_vgg16_dct", "dct", 150), ("ssd300_vgg16", "pixels", 150)]
+    ("model", "way", "epochs"), [("ssd300_vgg16_dct", "dct", 150), ("ssd300_resnet50", "pixels", 150)]
 )
 def test_eight_photographs_by_heart(eight_photographs, tmp_path, model, way, epochs):
     figures = by_heart(

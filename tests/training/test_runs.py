@@ -49,6 +49,16 @@ def test_a_run_s_folder_holds_everything(whole):
     assert json.loads((folder / "versions.json").read_text())["versions"]["torch"] in torch.__version__
 
 
+def test_tensorboard_has_the_same_figures(whole):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _, folder = whole
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("step/loss")]
+    assert shown == [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in read_log(folder, "step")]
+    assert {"evaluation/mAP", "AP/disc", "epoch/images_per_s"} <= set(events.Tags()["scalars"])
+
+
 def test_killed_and_gone_on_with_it_ends_with_the_same_weights(whole, tmp_path):
     config, folder = whole
     line = command(config, tmp_path / "run", "--set", "run.save_steps=1", "data.workers=1")
@@ -94,12 +104,13 @@ def test_a_folder_with_a_run_is_not_written_over(whole, data, tmp_path):
     assert (folder / "log.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("model", ["ssd300_vgg16_dct", "ssd300_vgg16"])
-def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model):
+# Fresh weights on pixels, without normalisation: at larger rates they amplify the last bit a thousandfold in ten steps.
+@pytest.mark.parametrize(("model", "rate"), [("ssd300_vgg16_dct", 5e-4), ("ssd300_vgg16", 1e-6)])
+def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, rate):
     config = write_config(tmp_path, data)
     shared = [
         "--set", f"model.name={model}", f"data.way={'dct' if 'dct' in model else 'pixels'}", "run.steps_per_epoch=20",
-        "run.epochs=1", "run.evaluate_every=0", "model.width=0.03", "run.ema=0.0", "optimizer.learning_rate=0.002",
+        "run.epochs=1", "run.evaluate_every=0", "model.width=0.03", "run.ema=0.0", f"optimizer.learning_rate={rate}",
     ]  # fmt: skip
     curves = []
     for processes, size in ((1, 4), (2, 2)):
@@ -108,7 +119,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model):
         assert done.returncode == 0, done.stderr
         curves.append([row["loss"] for row in read_log(output, "step")])
     assert len(curves[0]) == 20 and curves[0][-1] != curves[0][0]
-    assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+    assert curves[1] == pytest.approx(curves[0], abs=1e-4, rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_batch(data, tmp_path):
