@@ -1,0 +1,178 @@
+"""Augmentation in the DCT domain against pixels in float64, and that items depend on their seeds alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from jpegdeep_torch.data.dataset import as_it_is
+from jpegdeep_torch.data.reading import Clock, InputReader
+from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.errors import ConfigError, DatasetError, JpegError, ModelError
+from jpegdeep_torch.jpeg import read_dct, read_planes
+from jpegdeep_torch.models import model_config
+from jpegdeep_torch.presets import get_preset
+from jpegdeep_torch.training.augmentation import AugmentationConfig, Geometry, Photometric, draw_detection_geometry
+from jpegdeep_torch.training.samples import DetectionSamples
+from tests.jpeg_samples import jpeg, picture
+
+from .make_dataset import CLASSES, make_voc
+
+SIZE = 304
+TO_YCBCR = np.array(  # JFIF 1.02, without the 128 of Cb and Cr
+    [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
+)
+
+
+def blocks(plane: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H / 8, W / 8, 8, 8)."""
+    return plane.reshape(plane.shape[0] // 8, 8, -1, 8).swapaxes(1, 2)
+
+
+def on_pixels(data: bytes, geometry: Geometry, change: Photometric, fill: tuple[float, float, float]):
+    """The inverse DCT, then crop, resize, flip, paste and colours of RGB in float64 without clamping, then the DCT."""
+    planes = read_planes(data)
+    height, width = planes.image_size
+    samples = []
+    for plane in planes.coefficients:
+        whole = scipy.fft.idctn(plane.reshape(*plane.shape[:2], 8, 8).astype(float), axes=(2, 3), norm="ortho")
+        samples.append(whole.swapaxes(1, 2).reshape(8 * plane.shape[0], -1)[:height, :width])
+    ycc = np.stack(samples, axis=-1) + (128, 0, 0)
+    rgb = ycc @ np.linalg.inv(TO_YCBCR).T + change.brightness
+    rgb = 128 + change.contrast * (rgb - 128)
+    grey = (rgb @ TO_YCBCR[0])[..., None]
+    rgb = grey + change.saturation * (rgb - grey)
+    top, left, part_height, part_width = geometry.crop
+    part = torch.from_numpy(rgb[top : top + part_height, left : left + part_width]).permute(2, 0, 1)[None]
+    place_top, place_left, place_height, place_width = geometry.place
+    part = F.interpolate(part, (place_height, place_width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    canvas = np.tile(np.array(fill, float), (SIZE, SIZE, 1))
+    part = part.numpy()[:, ::-1] if geometry.flip else part.numpy()
+    canvas[place_top : place_top + place_height, place_left : place_left + place_width] = part
+    ycc = canvas @ TO_YCBCR.T - (128, 0, 0)
+    halved = ycc.reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean(axis=(1, 3))
+    return [
+        scipy.fft.dctn(blocks(p), axes=(2, 3), norm="ortho").reshape(*blocks(p).shape[:2], 64)
+        for p in (ycc[..., 0], halved[..., 1], halved[..., 2])
+    ]
+
+
+WHOLE = (0, 0, SIZE, SIZE)
+CASES = {
+    "scale": (Geometry(SIZE, (0, 0, 240, 333), WHOLE), Photometric()),
+    "crop": (Geometry(SIZE, (13, 27, 101, 200), WHOLE), Photometric()),
+    "flip": (Geometry(SIZE, (0, 0, 240, 333), WHOLE, flip=True), Photometric()),
+    "expand": (Geometry(SIZE, (0, 0, 240, 333), (31, 77, 150, 201)), Photometric()),
+    "brightness": (Geometry(SIZE, (0, 0, 240, 333), WHOLE), Photometric(brightness=-27.5)),
+    "contrast": (Geometry(SIZE, (0, 0, 240, 333), WHOLE), Photometric(contrast=1.43)),
+    "saturation": (Geometry(SIZE, (0, 0, 240, 333), WHOLE), Photometric(saturation=0.61)),
+    "all": (
+        Geometry(SIZE, (5, 60, 230, 222), (101, 2, 140, 299), flip=True),
+        Photometric(brightness=19, contrast=0.7, saturation=1.4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_in_the_dct_domain_it_is_what_it_is_on_pixels(name):
+    geometry, change = CASES[name]
+    data, fill = jpeg(picture(240, 333, seed=3), subsampling=0, quality=92), (123.0, 117.0, 104.0)
+    out = np.empty((38, 38, 64), np.float32), np.empty((19, 19, 128), np.float32)
+    read_dct(data, resize=change.before_turning(geometry.resize(), fill), out=out)
+    luma, cb, cr = on_pixels(data, geometry, change, fill)
+    for found, expected in ((out[0], luma), (out[1][..., :64], cb), (out[1][..., 64:], cr)):
+        assert np.abs(found - expected).max() < 1e-2
+        assert np.abs(expected).max() > 100
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return read_voc(make_voc(tmp_path_factory.mktemp("voc") / "voc", count=4), "train", CLASSES)
+
+
+def samples(images, way: str = "dct", augmentation: AugmentationConfig | None = None) -> DetectionSamples:
+    config = model_config("ssd300_vgg16" if way == "pixels" else "ssd300_vgg16_dct")
+    return DetectionSamples(
+        images, config, get_preset("voc"), way=way, augmentation=augmentation or AugmentationConfig()
+    )
+
+
+@pytest.mark.parametrize("way", ["dct", "pixels", "reencode"])
+def test_an_item_hangs_on_its_seed_alone(images, way):
+    keys = [(i % 4, 1000 + i) for i in range(6)]
+    torch.manual_seed(1)
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    dataset = samples(images, way)
+    alone = [dataset[key] for key in keys]
+    assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1] == numpy_state).all()
+    loader = DataLoader(dataset, batch_sampler=[keys[::-1]], num_workers=1, collate_fn=as_it_is)
+    together = next(iter(loader))
+    for item, place in zip(alone, range(5, -1, -1)):
+        assert all(torch.equal(a[0], b[place]) for a, b in zip(item.inputs, together.inputs))
+        count = int((item.labels > 0).sum())
+        assert torch.equal(item.boxes[0, :count], together.boxes[place, :count])
+    assert not torch.equal(dataset[0, 1].inputs[0], dataset[0, 2].inputs[0])
+
+
+@pytest.mark.parametrize("way", ["dct", "pixels", "reencode"])
+def test_without_augmentation_it_is_what_inference_reads(images, way):
+    found = samples(images, way, AugmentationConfig.none())[1, 0]
+    config = model_config("ssd300_vgg16" if way == "pixels" else "ssd300_vgg16_dct")
+    reader = InputReader(config, get_preset("voc", None if way == "pixels" else way))
+    rooms = [np.empty(shape, str(reader.dtype).removeprefix("torch.")) for shape in reader.shapes(1)]
+    reader.read(images[1].path, "a", tuple(room[0] for room in rooms), Clock())
+    assert all(np.array_equal(a.permute(0, 2, 3, 1), b) for a, b in zip(found.inputs, rooms))
+    expected = images[1].boxes / np.array((320, 240, 320, 240))
+    np.testing.assert_allclose(found.boxes[0], expected, atol=1e-6)
+    assert found.labels[0].tolist() == images[1].labels.tolist()
+
+
+def test_boxes_lie_where_the_objects_come_to_lie(images):
+    """The objects are the only strongly coloured things: their pixels must fill the boxes, and nothing else."""
+    plain = AugmentationConfig(
+        brightness_probability=0, contrast_probability=0, saturation_probability=0, hue_probability=0
+    )
+    seen = 0
+    for seed in range(12):
+        item = samples(images, "pixels", plain)[seed % 4, seed]
+        pixels = item.inputs[0][0].permute(1, 2, 0).int().numpy()
+        strong = (pixels.max(axis=2) - pixels.min(axis=2)) > 100
+        for box, label in zip(item.boxes[0].numpy() * 300, item.labels[0].tolist()):
+            if label == CLASSES.index("square") + 1:
+                x0, y0, x1, y1 = np.rint(box).astype(int)
+                inside = strong[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
+                assert inside.size == 0 or inside.mean() > 0.97
+                seen += 1
+    assert seen > 3
+
+
+def test_crops_and_canvases_keep_to_their_limits():
+    config = AugmentationConfig(expand_max_ratio=2.0, expand_probability=1.0, iou_crop=False, flip_probability=0.3)
+    drawn = [
+        draw_detection_geometry(config, np.random.default_rng(seed), (240, 320), 300, np.array([[9.0, 9, 90, 90]]))
+        for seed in range(400)
+    ]
+    shares = [g.place[2] / 300 for g in drawn]
+    assert 0.49 <= min(shares) < 0.53 and 0.95 < max(shares) <= 1
+    assert 0.2 < np.mean([g.flip for g in drawn]) < 0.4
+    assert all(g.crop == (0, 0, 240, 320) for g in drawn)
+
+
+def test_what_cannot_be_used_is_named(images, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(jpeg()[:300])
+    broken = dataclasses.replace(images[0], path=tmp_path / "broken.jpg")
+    with pytest.raises(JpegError, match=r"broken\.jpg"):
+        samples([broken])[0, 0]
+    other = dataclasses.replace(images[0], height_px=111)
+    with pytest.raises(DatasetError, match="111"):
+        samples([other])[0, 0]
+    with pytest.raises(ModelError, match="expected way 'pixels'"):
+        DetectionSamples(images, model_config("ssd300_vgg16"), get_preset("voc"), augmentation=AugmentationConfig())
+    with pytest.raises(ConfigError, match=r"contrast.*crop_scale"):
+        AugmentationConfig(contrast=(2.0, 1.0), crop_scale=(0.5, 0.1))
