@@ -13,12 +13,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jpegdeep_torch.benchmark.stats import machine, versions
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.evaluation.dct_difference import dct_difference, table
-from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.weights import load_model
 
 
@@ -55,14 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     print(table(result))
     if args.json:
-        report = {
-            "command": "eval.dct_difference",
-            "arguments": {**vars(args), "list": args.list and str(args.list)},
-            "machine": machine(),
-            "versions": versions(),
-            "results": [dataclasses.asdict(result) | {"found": result.found}],
-        }
-        write_json(args.json, report)
+        figures = dataclasses.asdict(result) | {"found": result.found}
+        write_json(args.json, run_header("eval.dct_difference", vars(args)) | {"results": [figures]})
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from jpegdeep_torch.benchmark.jpeg_stage import (
     measure,
 )
 from jpegdeep_torch.benchmark.photos import builtin_jpegs
-from jpegdeep_torch.benchmark.stats import machine, summary, versions
+from jpegdeep_torch.benchmark.stats import machine, summary
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, JpegDeepError
-from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.weights import written_whole
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.
@@ -115,11 +115,8 @@ def record(args: argparse.Namespace, results: Sequence[StageTimes]) -> dict:
         }
         for result in results for way in result.seconds
     ]  # fmt: skip
-    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    return {
-        "command": "eval.jpeg_stage", "arguments": arguments, "machine": machine(), "versions": versions(),
-        "threads": 1, "results": rows, "ratios": ratio_records(results),
-    }  # fmt: skip
+    about = run_header("eval.jpeg_stage", vars(args))
+    return about | {"threads": 1, "results": rows, "ratios": ratio_records(results)}
 
 
 def draw(results: Sequence[StageTimes], path: Path) -> None:

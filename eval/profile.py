@@ -18,13 +18,12 @@ from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list
 from jpegdeep_torch.benchmark.photos import builtin_jpegs
 from jpegdeep_torch.benchmark.profiling import Cost, Profile, profile_detector, run_batches
 from jpegdeep_torch.benchmark.report import aligned
-from jpegdeep_torch.benchmark.stats import machine, versions
 from jpegdeep_torch.benchmark.subject import make_network
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.detector import Detector
 from jpegdeep_torch.errors import DatasetError, ModelError
-from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.weights import read_info
@@ -71,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = profile_detector(detector, sources, args.batches, folder / TRACE, bar.update)
     about = {"model": name, "backend": args.backend, "device": str(detector.device), "batch_size": args.batch_size,
              "workers": detector.workers, "threads": torch.get_num_threads()}  # fmt: skip
-    record = {"command": "eval.profile", "arguments": vars(args), "machine": machine(), "versions": versions()}
-    write_json(folder / FIGURES, record | about | found.as_json())
+    write_json(folder / FIGURES, run_header("eval.profile", vars(args)) | about | found.as_json())
     print(text(found, args.top))
     print(f"\n{folder / TRACE}: for chrome://tracing or ui.perfetto.dev")
     print(nsys_line(sys.argv[1:] if argv is None else argv))

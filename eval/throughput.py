@@ -17,14 +17,14 @@ from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list
 from jpegdeep_torch.benchmark.photos import builtin_jpegs, described
 from jpegdeep_torch.benchmark.plot import plot
 from jpegdeep_torch.benchmark.report import table
-from jpegdeep_torch.benchmark.stats import machine, versions
+from jpegdeep_torch.benchmark.stats import machine
 from jpegdeep_torch.benchmark.subject import Convolution, Timed, make_network, make_subject
 from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, measure
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import read_bytes, source_name
 from jpegdeep_torch.errors import ModelError
-from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.pipeline import default_workers
@@ -151,10 +151,8 @@ def _measure_all(subjects: list, plan: list, seconds: float) -> list[CellResult]
 
 
 def _write_json(args: argparse.Namespace, results: list[CellResult], subjects: list) -> None:
-    report = {
-        "command": "eval.throughput", "arguments": vars(args), "machine": machine(), "versions": versions(),
-        "threads": torch.get_num_threads(), "results": [], "ratios": [],
-    }  # fmt: skip
+    report = run_header("eval.throughput", vars(args))
+    report |= {"threads": torch.get_num_threads(), "results": [], "ratios": []}
     for result in results:
         rows, ratios = cell_json(result, subjects)
         report["results"] += rows

@@ -13,13 +13,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jpegdeep_torch.benchmark.jpeg_stage import geometric_mean
-from jpegdeep_torch.benchmark.stats import machine, summary, versions
+from jpegdeep_torch.benchmark.stats import summary
 from jpegdeep_torch.benchmark.training_data import DataTimes, measure
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data.annotations import Problems
 from jpegdeep_torch.data.voc import class_names_in, find_voc_folder, read_voc
 from jpegdeep_torch.errors import DatasetError, ModelError
-from jpegdeep_torch.evaluation.records import write_json
+from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
@@ -66,11 +66,8 @@ def record(args: argparse.Namespace, results: Sequence[DataTimes]) -> dict:
          "ms_per_image": {"mean": float(ms.mean()), **summary(ms.reshape(-1))}}
         for result in results for way, ms in result.ms.items()
     ]  # fmt: skip
-    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    return {
-        "command": "eval.training_data", "arguments": arguments, "machine": machine(), "versions": versions(),
-        "threads": 1, "results": rows, "ratios": ratio_records(results),
-    }  # fmt: skip
+    about = run_header("eval.training_data", vars(args))
+    return about | {"threads": 1, "results": rows, "ratios": ratio_records(results)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .backends import get_backend
-from .data.dataset import JPEG_SUFFIXES, Batch, as_it_is, one_thread, prepare_inputs, read_batch
+from .data.dataset import JPEG_SUFFIXES, Batch, batch_loader, prepare_inputs, read_batch
 from .data.reading import InputReader, Source, source_name
 from .errors import DatasetError, JpegError
 from .jpeg.pixels import DEFAULT_DECODER
@@ -23,7 +23,6 @@ from .presets import Preset
 
 ON_ERROR = ("raise", "skip", "report")
 RANGES = ("wait for data", "transfer", "network", "decode and NMS")  # a batch's stages, as profilers show them
-_PREFETCH = 2  # batches in the making for each worker
 Sources = Source | os.PathLike | Iterable[Source | os.PathLike]
 
 
@@ -151,17 +150,7 @@ class Pipeline(ABC):
         groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
         start = list(itertools.islice(groups, 2))
         workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
-        return iter(
-            DataLoader(
-                _ByKey(self.reader),
-                batch_sampler=itertools.chain(start, groups),
-                num_workers=workers,
-                collate_fn=as_it_is,
-                pin_memory=self.device.type == "cuda",
-                prefetch_factor=_PREFETCH if workers else None,
-                worker_init_fn=one_thread,
-            )
-        )
+        return iter(batch_loader(_ByKey(self.reader), itertools.chain(start, groups), workers, self.device))
 
     def _launch(self, batch: Batch) -> tuple[tuple[Tensor, ...], Any] | None:
         """Starts transfer and network -> (outputs, event); on a GPU nothing is waited for."""

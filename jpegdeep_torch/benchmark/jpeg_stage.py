@@ -17,6 +17,7 @@ from ..jpeg.pixels import DECODERS, decode_rgb, stretch
 from ..jpeg.reader import MAX_PIXELS
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..jpeg.resize import native_targets
+from .stats import threads_set_to
 
 SIZE = 300
 BARE = "bare jpeg_read_coefficients"
@@ -101,11 +102,10 @@ def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], No
 
     On one thread of PyTorch's, whose number is put back.  JpegDeepError: the ways do not agree on the first file.
     """
-    found, threads = ways(), torch.get_num_threads()
+    found = ways()
     seconds = {way: np.empty((len(files), rounds)) for way in found}
     steps = np.empty((len(files), rounds, len(STEPS))) if native_module() is not None else None
-    torch.set_num_threads(1)
-    try:
+    with threads_set_to(1):
         _check(files[0])
         for i, data in enumerate(files):
             for k in range(-1, rounds):
@@ -117,8 +117,6 @@ def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], No
                 if steps is not None:
                     steps[i, max(k, 0)] = _steps(data)
             on_file()
-    finally:
-        torch.set_num_threads(threads)
     return StageTimes(name, len(files), seconds, steps)
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..weights import save_weights
 from .fits import line, power_law
 from .memory import MemoryPoint, measure_memory
 from .photos import HEIGHT_PX, WIDTH_PX, mosaic_jpegs
+from .stats import threads_set_to
 from .subject import Cell, Network, make_subject
 from .throughput import take_turns
 
@@ -111,19 +111,9 @@ def _by_threads(name: str, network: Network, ladder: Ladder, seconds: float) -> 
     subject = make_subject(network, "torch", "cpu", "float32", (ladder.batch_size,))
     cell, costs = Cell("model", ladder.batch_size, False), []
     for threads in ladder.threads:
-        with _threads(threads):
+        with threads_set_to(threads):
             costs.append(_median_ms(take_turns([(subject, cell)], seconds)[subject.label, cell]))
     return _row(name, None, "threads", "ms an image, network alone", ladder.threads, costs)
-
-
-@contextmanager
-def _threads(count: int):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _by_workers(
@@ -158,7 +148,7 @@ def _by_megapixels(name: str, network: Network, ladder: Ladder, mosaics: dict[in
 def reading_ms(network: Network, jpegs: list[bytes], rounds: int = 5) -> float:
     """Milliseconds an image, from bytes to the batch in this process on one thread: the median of `rounds` batches."""
     batches = iter(dataclasses.replace(network, sources=jpegs).loader(len(jpegs), 0))
-    with _threads(1):
+    with threads_set_to(1):
         next(batches)
         times = []
         for _ in range(rounds):

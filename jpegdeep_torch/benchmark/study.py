@@ -18,7 +18,7 @@ import torch
 
 from ..data.reading import Source
 from ..errors import DatasetError, JpegDeepError
-from ..evaluation.records import write_json
+from ..evaluation.records import differences, write_json
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..weights import sha256_of
 from .stats import machine, versions
@@ -232,7 +232,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if path.exists():
         there = read_json(path)
-        different = [f"{key} was {_short(a)}, is {_short(b)}" for key, a, b in _differences(there, settings)]
+        different = [f"{key} was {_short(a)}, is {_short(b)}" for key, a, b in differences(there, settings)]
         if different:
             raise DatasetError(
                 f"{folder} holds a study of other settings, which cannot go on with these: {'; '.join(different)}; "
@@ -246,17 +246,6 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be made a study's folder ({error.strerror or error})") from None
     write_json(path, settings)
-
-
-def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found = []
-    for key in sorted(a.keys() | b.keys()):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, dict) and isinstance(y, dict):
-            found += _differences(x, y, f"{prefix}{key}.")
-        elif x != y:
-            found.append((f"{prefix}{key}", x, y))
-    return found
 
 
 def _short(value: Any) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ..data.annotations import AnnotatedImage
 from ..models import ModelConfig
 from ..presets import Preset
 from ..training.augmentation import AugmentationConfig
 from ..training.samples import WAYS, DetectionSamples
+from .stats import threads_set_to
 
 
 @dataclass
@@ -47,12 +47,10 @@ def measure(
     would not find there.  The blockwise DCT that way 'pixels' leaves to the network's device is not in it.
     PyTorch's number of threads is put back.
     """
-    threads = torch.get_num_threads()
     samples = {way: DetectionSamples(images, config, preset, way=way, augmentation=augmentation) for way in WAYS}
     starts = range(0, len(images), batch_size)
     ms = {way: np.empty((rounds, len(starts))) for way in WAYS}
-    torch.set_num_threads(1)
-    try:
+    with threads_set_to(1):
         for k in range(-1, rounds):
             for b, start in enumerate(starts):
                 indices = range(start, min(start + batch_size, len(images)))
@@ -63,6 +61,4 @@ def measure(
                     if k >= 0:
                         ms[way][k, b] = (time.perf_counter() - began) * 1e3 / len(keys)
             on_round()
-    finally:
-        torch.set_num_threads(threads)
     return DataTimes(name, len(images), batch_size, ms)

@@ -21,6 +21,7 @@ from .reading import Clock, InputReader, Source, source_name
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 ON_ERROR = ("raise", "skip")
+_PREFETCH = 2  # batches in the making for each worker
 
 
 @dataclass
@@ -138,19 +139,19 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
 
 
 def batch_rooms(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray]]:
-    """Room for `count` of the reader's items, as tensors and as arrays on the same memory."""
-    rooms = _rooms(reader.shapes(count), reader.dtype)
-    return rooms, [room.numpy() for room in rooms]
+    """Room for `count` of the reader's items, as tensors and as arrays on the same memory.
 
-
-def _rooms(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
-    """Tensors side by side in one piece of memory; in a worker that which the main process will read, so that nothing
-    is copied afterwards."""
+    It is in one piece; in a worker that which the main process will read, so that nothing is copied afterwards.
+    """
+    shapes = reader.shapes(count)
+    if not shapes:
+        return [], []
     sizes = [math.prod(shape) for shape in shapes]
-    whole = torch.empty(sum(sizes), dtype=dtype)
-    if get_worker_info() is not None and sizes:
+    whole = torch.empty(sum(sizes), dtype=reader.dtype)
+    if get_worker_info() is not None:
         whole.share_memory_()
-    return [part.view(shape) for part, shape in zip(whole.split(sizes), shapes)] if sizes else []
+    rooms = [part.view(shape) for part, shape in zip(whole.split(sizes), shapes)]
+    return rooms, [room.numpy() for room in rooms]
 
 
 def _one_piece(encoded: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -168,6 +169,19 @@ def as_it_is(batch: Batch) -> Batch:
     return batch
 
 
+def batch_loader(dataset: Dataset, batches: Iterable[Sequence], workers: int, device: torch.device) -> DataLoader:
+    """What `dataset.__getitems__` makes of each of `batches` (its keys), in `workers` processes, for `device`."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=as_it_is,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=_PREFETCH if workers else None,
+        worker_init_fn=one_thread,
+    )
+
+
 class JpegLoader:
     """Batches of a JpegDataset in its order; iterate over it as often as you like.
 
@@ -183,7 +197,7 @@ class JpegLoader:
         *,
         on_error: str = "raise",
         pin_memory: bool = False,
-        prefetch: int = 2,
+        prefetch: int = _PREFETCH,
         sampler: Iterable[int] | None = None,
     ):
         """`prefetch` is batches in the making a worker; `sampler` gives the indices to read, in its order."""

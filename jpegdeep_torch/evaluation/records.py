@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,26 @@ def make_record(
     command: str, arguments: dict[str, Any], figures: dict[str, Any], samples: dict[str, Any]
 ) -> dict[str, Any]:
     """The whole JSON of a run."""
-    return {
-        "command": command,
-        "arguments": {key: _plain(value) for key, value in arguments.items()},
-        "machine": machine(),
-        "versions": versions(),
-        "results": [figures],
-        "samples": samples,
-    }
+    return run_header(command, arguments) | {"results": [figures], "samples": samples}
+
+
+def run_header(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What every command's JSON begins with: itself, its arguments, the machine, the versions."""
+    plain = {key: _plain(value) for key, value in arguments.items()}
+    return {"command": command, "arguments": plain, "machine": machine(), "versions": versions()}
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two nested settings differ: (the key's whole name, with dots, a's value, b's), None for one that is not
+    there."""
+    found = []
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            found += differences(x, y, f"{prefix}{key}.")
+        elif x != y:
+            found.append((f"{prefix}{key}", x, y))
+    return found
 
 
 def write_json(path: str | os.PathLike[str], record: dict[str, Any]) -> None:

@@ -67,14 +67,10 @@ def axis_matrix(axis: Axis) -> np.ndarray:
     """float64 (8 * output blocks, 8 * input blocks): from the file's coefficients to the network's, along one axis."""
     output_blocks, input_blocks = axis_blocks(axis)
     matrix = np.zeros((8 * output_blocks, 8 * input_blocks))
-    for o, (first, piece) in enumerate(axis_pieces(axis)):
+    for o in range(output_blocks):
+        first, piece = _piece(axis, o)
         matrix[8 * o : 8 * o + 8, 8 * first : 8 * first + piece.shape[1]] = piece
     return matrix
-
-
-def axis_pieces(axis: Axis) -> list[tuple[int, np.ndarray]]:
-    """The same without what is zero: for each output block its first input block, and (8, 8 * input blocks) of it."""
-    return [_piece(axis, o) for o in range(axis_blocks(axis)[0])]
 
 
 def kept_frequencies(axis: Axis) -> int:
@@ -85,6 +81,7 @@ def kept_frequencies(axis: Axis) -> int:
 
 
 def _piece(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
+    """What of an output block's 8 rows is not zero: (its first input block, (8, 8 * input blocks))."""
     placed = _canvas_pixels(axis, output_block) - axis.before_px  # (2, 8)
     inside = (placed >= 0) & (placed < axis.place_px)
     if not inside.any():

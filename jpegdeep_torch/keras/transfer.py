@@ -6,13 +6,12 @@ import functools
 
 import numpy as np
 
+from ..models.vgg import DENSE_CHANNELS, DENSE_TAPS
 from .identify import Match
 from .names import Piece, Slot, slots
 
 REDUCTIONS = ("zoom", "subsample")
-_CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
 _DENSE = {"fc6": "fc1", "fc7": "fc2"}  # a detector's convolutions, and the classifier's dense layers they come from
-_TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
 
 
 def fc1_to_fc6(fc1: np.ndarray, reduction: str) -> np.ndarray:
@@ -26,17 +25,17 @@ def fc1_to_fc6(fc1: np.ndarray, reduction: str) -> np.ndarray:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(REDUCTIONS)}")
     kernel = fc1.reshape(7, 7, -1, fc1.shape[-1])
-    return kernel[_TAPS, _TAPS, :, _CHANNELS]
+    return kernel[DENSE_TAPS, DENSE_TAPS, :, DENSE_CHANNELS]
 
 
 def fc2_to_fc7(fc2: np.ndarray) -> np.ndarray:
     """fc2's kernel (4096, 4096) -> fc7's (1, 1, 1024, 1024): every 4th input and output."""
-    return fc2.reshape(1, 1, fc2.shape[-2], fc2.shape[-1])[:, :, _CHANNELS, _CHANNELS]
+    return fc2.reshape(1, 1, fc2.shape[-2], fc2.shape[-1])[:, :, DENSE_CHANNELS, DENSE_CHANNELS]
 
 
 def _cut(slot: Slot, reduction: str, value: np.ndarray) -> np.ndarray:
     if slot.weight == "bias":
-        return value[_CHANNELS]
+        return value[DENSE_CHANNELS]
     return fc1_to_fc6(value, reduction) if slot.layers[0] == "fc6" else fc2_to_fc7(value)
 
 

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .layers import KERAS_BN_EPSILON, ChromaDeconv, SameConv2d, given, max_pool_2x2, mean_over_positions, scaled
 
+# What a detector's fc6 and fc7 keep of a classifier's dense layers (arXiv 1512.02325, section 3).
+DENSE_TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
+DENSE_CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
+
 
 class VGGTrunk(nn.Module):
     """Inputs as in `config.INPUT_KINDS` -> (feature map of stride 8, feature map of stride 16 after block 5).

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..benchmark.plot import new_figure, save_figure
 from ..errors import TrainingError
-from ..weights import written_whole
 from .run_folder import LOG, read_log
 
 _FIGURES = ("mAP", "accuracy")
@@ -36,17 +36,14 @@ def read_curves(folder: str | os.PathLike[str]) -> dict[str, list[tuple[int, flo
 
 
 def plot_curves(folders: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """Draws the runs, side by side and named after their folders -> their curves.  TrainingError."""
+    """Draws the runs, side by side and named after their folders -> their curves.
+
+    TrainingError; DatasetError where matplotlib is missing.
+    """
     curves = {Path(folder).name: read_curves(folder) for folder in folders}
     if len(curves) < len(folders):
         raise TrainingError("two of the runs' folders have the same name, by which the plot would tell them apart")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise TrainingError("curves need matplotlib: pip install matplotlib (the extra 'eval')") from None
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4)
     axes = figure.subplots(1, 2)
     for number, (name, lines) in enumerate(curves.items()):
         colour = f"C{number}"
@@ -63,8 +60,7 @@ def plot_curves(folders: Sequence[str | os.PathLike[str]], target: str | os.Path
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
     try:
-        with written_whole(target) as temporary:
-            figure.savefig(temporary, format=Path(target).suffix.lstrip(".") or "png", dpi=110)
+        save_figure(figure, target)
     except ValueError as error:  # a format that there is not
         raise TrainingError(f"{target}: {error}") from None
     return curves

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from ..data.dataset import as_it_is, one_thread
+from ..data.dataset import batch_loader
 from ..errors import TrainingError
-from ..models import create_model
+from ..models import create_model, model_config
 from .config import TrainingConfig, monitor_of
 from .distributed import all_summed, is_distributed, rank, synchronize_batch_norm, world_size
 from .initialization import initialize, scale_to_data
@@ -27,7 +26,6 @@ from .sources import TrainingData
 from .stream import Stream, mixed
 from .tasks import LARGER_IS_BETTER, TASKS
 
-_PREFETCH = 2  # batches in the making a worker
 _IMAGES_TO_SCALE = 16
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,7 +84,7 @@ class Trainer:
         self.config, self.data, self.folder, self.device = config, data, folder, device
         self.display = display = display or Display()
         settings, run = config.model, config.run
-        scales = settings.anchor_scales if settings.name.startswith("ssd300_") else None
+        scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
         self.model = create_model(
             settings.name, len(data.class_names), scales, width=settings.width, seed=mixed(run.seed, 0) % 2**31
         )
@@ -140,17 +138,8 @@ class Trainer:
     def _batches(self) -> Iterator[tuple[TrainingBatch, float, float]]:
         """(batch, seconds waited for it, when it was there)."""
         run, workers = self.config.run, self.config.data.workers
-        loader = DataLoader(
-            self.samples,
-            batch_sampler=Stream(
-                len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size()
-            ),
-            num_workers=workers,
-            collate_fn=as_it_is,
-            pin_memory=self.device.type == "cuda",
-            prefetch_factor=_PREFETCH if workers else None,
-            worker_init_fn=one_thread,
-        )
+        stream = Stream(len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size())
+        loader = batch_loader(self.samples, stream, workers, self.device)
         asked = time.perf_counter()
         for batch in loader:
             started = time.perf_counter()
@@ -184,9 +173,7 @@ class Trainer:
         if settings.clip_norm:
             self.scaler.unscale_(self.optimizer)
             norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm))
-            if (
-                not self.scaler.is_enabled()
-            ):  # in half precision the scaler leaves such steps out, and takes a smaller scale
+            if not self.scaler.is_enabled():  # which leaves such steps out, and goes on with a smaller scale
                 self._check(norm, "the gradient's norm", batch)
             figures["gradient_norm"] = norm
         self.scaler.step(self.optimizer)
@@ -272,8 +259,8 @@ class Trainer:
     def _scale_to_data(self) -> None:
         """The same in every process, and for any number of them: all see the images that one would see first."""
         torch.manual_seed(mixed(self.config.run.seed, 0))
-        stream = Stream(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)
-        scale_to_data(self.model.train(), lambda: self.task.pass_through(self.model, next(iter(stream))))
+        keys = next(iter(Stream(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)))
+        scale_to_data(self.model.train(), lambda: self.task.answers(self.model, self.samples.__getitems__(keys)))
 
     def _resume(self) -> bool:
         """Takes over the state in the folder, if there is one."""

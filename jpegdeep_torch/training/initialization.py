@@ -10,11 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..models.vgg import DENSE_CHANNELS, DENSE_TAPS
 from ..weights import read_info
 
-_TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
 _MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
-_CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
 
 
 def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
@@ -46,10 +45,10 @@ def _as_detector(held: dict[str, Tensor]) -> dict[str, Tensor]:
     """A VGG classifier's tensors under the detector's names."""
     renamed = {f"trunk.base.{key.removeprefix('trunk.')}": v for key, v in held.items() if key.startswith("trunk.")}
     if held["fc1.weight"].shape[0] % 4 == 0:
-        renamed["trunk.fc6.weight"] = held["fc1.weight"][_CHANNELS, :, _TAPS, _TAPS].contiguous()
-        renamed["trunk.fc6.bias"] = held["fc1.bias"][_CHANNELS].contiguous()
-        renamed["trunk.fc7.weight"] = held["fc2.weight"][_CHANNELS, _CHANNELS].contiguous()
-        renamed["trunk.fc7.bias"] = held["fc2.bias"][_CHANNELS].contiguous()
+        renamed["trunk.fc6.weight"] = held["fc1.weight"][DENSE_CHANNELS, :, DENSE_TAPS, DENSE_TAPS].contiguous()
+        renamed["trunk.fc6.bias"] = held["fc1.bias"][DENSE_CHANNELS].contiguous()
+        renamed["trunk.fc7.weight"] = held["fc2.weight"][DENSE_CHANNELS, DENSE_CHANNELS].contiguous()
+        renamed["trunk.fc7.bias"] = held["fc2.bias"][DENSE_CHANNELS].contiguous()
     return renamed
 
 

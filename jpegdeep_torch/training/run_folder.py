@@ -13,14 +13,14 @@ from torch import nn
 
 from ..benchmark.stats import machine, versions
 from ..errors import ConfigError, TrainingError
-from ..evaluation.records import write_json
+from ..evaluation.records import differences, write_json
 from ..weights import save_weights, written_whole
 from .config import TrainingConfig
 from .tables import parse_toml, to_toml
 
 CONFIG, VERSIONS, LOG, STATE = "config.toml", "versions.json", "log.jsonl", "state.pt"
 LAST, BEST, BAD_BATCH, TENSORBOARD = "last.safetensors", "best.safetensors", "bad_batch.pt", "tensorboard"
-# What may differ when a run is gone on with: none of it changes the result.
+# What may differ when a run is gone on with: none of it changes the result by more than rounding.
 _FREE = {"output", "data.workers", "run.device", "run.threads", "run.save_steps", "run.log_steps"}
 
 
@@ -135,15 +135,7 @@ def _compare(held: Path, config: TrainingConfig) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{held}: cannot be read ({error}), expected the configuration of the run") from None
     now = parse_toml(to_toml(config))
-    old, new = _flat(before), _flat(now)
-    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in _FREE]
+    differing = [(key, was, is_) for key, was, is_ in differences(before, now) if key not in _FREE]
     if differing:
-        changes = "; ".join(f"{key}: there {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
+        changes = "; ".join(f"{key}: there {was!r}, now {is_!r}" for key, was, is_ in differing)
         raise TrainingError(f"{held.parent}: holds a run of other settings ({changes}); choose another folder")
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

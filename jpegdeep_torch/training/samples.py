@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +72,7 @@ class TrainingBatch:
         return self
 
 
-class _Samples(Dataset):
+class _Samples(Dataset, ABC):
     """What detectors and classifiers share: from keys to inputs.
 
     Use it through a DataLoader whose sampler gives (index, seed) and whose collate_fn is `data.dataset.as_it_is`.
@@ -109,15 +111,16 @@ class _Samples(Dataset):
         data_ms = (time.perf_counter() - started) * 1e3
         return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms)
 
-    def _name(self, index: int) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _name(self, index: int) -> str: ...
 
-    def _read(self, index: int, random: np.random.Generator, out: tuple[np.ndarray, ...]):
+    @abstractmethod
+    def _read(self, index: int, random: np.random.Generator, out: tuple[np.ndarray, ...]) -> Any:
         """Writes one item's inputs and returns its targets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stack(self, targets: list) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """Items' targets -> a batch's boxes and labels."""
 
     def _render(
         self, data: bytes, name: str, geometry: Geometry, photometric: Photometric, out: tuple[np.ndarray, ...]

@@ -43,7 +43,7 @@ def build(kind: type, table: Any, where: str, problems: list[str]) -> Any:
     """The dataclass `kind` from a table; None where `problems` got entries, each beginning with the key's whole name.
 
     Fields may be bool, int, float, str, another dataclass, a tuple of any of these (of any length, or as long as its
-    annotation says), and each may be `| None`.
+    annotation says), or one of several of these.
     """
     before = len(problems)
     if not isinstance(table, Mapping):
@@ -58,7 +58,7 @@ def build(kind: type, table: Any, where: str, problems: list[str]) -> Any:
         if name in table:
             values[name] = _convert(hints[name], table[name], _join(where, name), problems)
             if values[name] is not None:
-                _check_limits(values[name], item.metadata, _join(where, name), problems)
+                check_limits(values[name], item.metadata, _join(where, name), problems)
         elif item.default is MISSING and item.default_factory is MISSING:
             problems.append(f"{_join(where, name)}: missing")
     if len(problems) > before:
@@ -76,9 +76,6 @@ def _join(where: str, key: str) -> str:
 
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    options = [option for option in options if option is not type(None)]
-    if value == "" and len(options) == 1 and options[0] is not str and hint is not options[0]:
-        return None  # TOML has no null: an empty string takes back what a base states
     if dataclasses.is_dataclass(options[0]):
         return build(options[0], value, where, problems)
     tuples = [option for option in options if typing.get_origin(option) is tuple]
@@ -110,7 +107,8 @@ def _name(hint: Any) -> str:
     return names.get(hint, "a table")
 
 
-def _check_limits(value: Any, limits: Mapping[str, Any], where: str, problems: list[str]) -> None:
+def check_limits(value: Any, limits: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    """Appends to `problems` where a value, or one of a tuple, is not what a field's metadata (`setting`) allows."""
     if (choices := limits.get("choices")) and value not in choices:
         problems.append(f"{where}: {_shown(value)}, expected one of {', '.join(choices)}")
     for number in value if isinstance(value, tuple) else (value,):
@@ -141,7 +139,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def to_toml(config: Any) -> str:
-    """A dataclass of dataclasses as TOML that `build` reads back to the same; None is written as ""."""
+    """A dataclass of dataclasses as TOML that `build` reads back to the same."""
     plain = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     tables = {name: plain.pop(name) for name, value in list(plain.items()) if dataclasses.is_dataclass(value)}
     lines = _pairs(plain)
@@ -155,8 +153,6 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    if value is None:
-        return '""'
     if dataclasses.is_dataclass(value):
         return "{ " + ", ".join(_pairs({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})) + " }"
     if isinstance(value, (list, tuple)):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from ..data.dataset import as_it_is, one_thread
+from ..data.dataset import batch_loader
 from ..detection import NMSConfig, detect, ssd300_anchors
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
@@ -35,15 +35,18 @@ class Task(ABC):
 
     def __init__(self, config: TrainingConfig, data: TrainingData, network: ModelConfig, device: torch.device):
         self.config, self.data, self.network, self.device = config, data, network, device
-        self.preset = get_preset(config.data.preset)
         self.way = config.data.way
         # What training makes of augmented pixels on the device, evaluation takes from the files as a user will.
         self.evaluation_way = "reencode" if network.is_dct and self.way == "pixels" else self.way
-        if network.is_dct:
-            self.preset = get_preset(config.data.preset, "dct" if self.way == "dct" else "reencode")
+        coefficients = ("dct" if self.way == "dct" else "reencode") if network.is_dct else None
+        self.preset = get_preset(config.data.preset, coefficients)
+
+    def training_samples(self) -> Dataset:
+        return self._samples(self.data.train, self.way, self.config.augmentation)
 
     @abstractmethod
-    def training_samples(self) -> Dataset: ...
+    def _samples(self, part: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
+        """`part` of the data, which is its `train` or `evaluate`, as samples."""
 
     @abstractmethod
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,9 +56,9 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
         """Figures of `model`, which is in eval mode, on the images to evaluate; the same in every process."""
 
-    def pass_through(self, model: Network, keys: list[tuple[int, int]]) -> None:
-        """Runs `model` on these items of the training samples, for what that does to it."""
-        model(*self._inputs(self.training_samples().__getitems__(keys), self.way))
+    def answers(self, model: Network, batch: TrainingBatch) -> Any:
+        """What `model` makes of a batch of the training samples."""
+        return model(*self._inputs(batch, self.way))
 
     def _inputs(self, batch: TrainingBatch, way: str) -> tuple[Tensor, ...]:
         return prepare_training_inputs(batch.inputs, self.network, self.preset, way, self.device)
@@ -64,15 +67,8 @@ class Task(ABC):
         """This process's share of the images, in order."""
         keys = [(index, 0) for index in range(rank(), len(samples), world_size())]
         size, workers = self.config.run.batch_size, self.config.data.workers
-        loader = DataLoader(
-            samples,
-            batch_sampler=[keys[i : i + size] for i in range(0, len(keys), size)],
-            num_workers=workers,
-            collate_fn=as_it_is,
-            worker_init_fn=one_thread,
-            pin_memory=self.device.type == "cuda",
-        )
-        for batch in loader:
+        batches = [keys[i : i + size] for i in range(0, len(keys), size)]
+        for batch in batch_loader(samples, batches, workers, self.device):
             yield batch
             progress(len(batch.names))
 
@@ -84,14 +80,11 @@ class DetectionTask(Task):
         self.anchors = ssd300_anchors(scales, self.device)
         self.precise_anchors = ssd300_anchors(scales, self.device, torch.float64)
 
-    def training_samples(self) -> Dataset:
-        return self._samples(self.data.train, self.way, self.config.augmentation)
-
     def _samples(self, images: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
         return DetectionSamples(images, self.network, self.preset, way=way, augmentation=augmentation)
 
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self._loss(model(*self._inputs(batch, self.way)), batch, together=True)
+        loss = self._loss(self.answers(model, batch), batch, together=True)
         class_loss, box_loss = loss.class_per_image.detach().sum(), loss.box_per_image.detach().sum()
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
@@ -113,7 +106,7 @@ class DetectionTask(Task):
             positives += int(loss.positives)
             indices = [index for index, _ in batch.keys]
             sizes = torch.tensor([(images[i].height_px, images[i].width_px) for i in indices])
-            answers = detect(outputs[0].float(), outputs[1].float(), self.anchors, sizes, NMSConfig())
+            answers = detect(*outputs, self.anchors, sizes, NMSConfig())
             found += [(i, {k: v.cpu().numpy() for k, v in a.items()}) for i, a in zip(indices, answers)]
         shares = gathered_objects((found, loss_sum, positives))
         in_order = [answer for _, answer in sorted((f for share in shares for f in share[0]), key=lambda f: f[0])]
@@ -124,16 +117,13 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    def training_samples(self) -> Dataset:
-        return self._samples(self.data.train, self.way, self.config.augmentation)
-
     def _samples(self, folders: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
         return ClassificationSamples(
             folders.paths, folders.labels, self.network, self.preset, way=way, augmentation=augmentation
         )
 
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, labels = model(*self._inputs(batch, self.way)).float(), batch.labels.to(self.device)
+        logits, labels = self.answers(model, batch).float(), batch.labels.to(self.device)
         loss = F.cross_entropy(logits, labels)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss.detach() / world_size(), "training_accuracy": hits / world_size()}

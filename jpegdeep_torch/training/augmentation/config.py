@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ...errors import ConfigError
-
-
-def _limited(default: Any, **limits: float) -> Any:
-    """A field whose metadata says what its values may be, as `training.tables.setting` writes it."""
-    return field(default=default, metadata={"choices": None, "low": None, "high": None, "above": None} | limits)
+from ..tables import check_limits, setting
 
 
 def _probability(default: float) -> Any:
-    return _limited(default, low=0.0, high=1.0)
+    return setting(default, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -43,27 +39,27 @@ class AugmentationConfig:
     """
 
     enabled: bool = True
-    brightness: float = _limited(32.0, low=0.0, high=255.0)
+    brightness: float = setting(32.0, low=0.0, high=255.0)
     brightness_probability: float = _probability(0.5)
-    contrast: tuple[float, float] = _limited((0.5, 1.5), above=0.0)
+    contrast: tuple[float, float] = setting((0.5, 1.5), above=0.0)
     contrast_probability: float = _probability(0.5)
-    saturation: tuple[float, float] = _limited((0.5, 1.5), above=0.0)
+    saturation: tuple[float, float] = setting((0.5, 1.5), above=0.0)
     saturation_probability: float = _probability(0.5)
-    hue_deg: float = _limited(18.0, low=0.0, high=180.0)
+    hue_deg: float = setting(18.0, low=0.0, high=180.0)
     hue_probability: float = _probability(0.5)
-    expand_max_ratio: float = _limited(4.0, low=1.0)
+    expand_max_ratio: float = setting(4.0, low=1.0)
     expand_probability: float = _probability(0.5)
-    expand_fill_rgb: tuple[float, float, float] = _limited((123.0, 117.0, 104.0), low=0.0, high=255.0)
+    expand_fill_rgb: tuple[float, float, float] = setting((123.0, 117.0, 104.0), low=0.0, high=255.0)
     iou_crop: bool = True
-    iou_crop_overlaps: tuple[float, ...] = _limited((0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0), low=0.0)
-    iou_crop_scale: tuple[float, float] = _limited((0.3, 1.0), above=0.0, high=1.0)
-    iou_crop_aspect: tuple[float, float] = _limited((0.5, 2.0), above=0.0)
-    iou_crop_trials: int = _limited(40, low=1)
+    iou_crop_overlaps: tuple[float, ...] = setting((0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0), low=0.0)
+    iou_crop_scale: tuple[float, float] = setting((0.3, 1.0), above=0.0, high=1.0)
+    iou_crop_aspect: tuple[float, float] = setting((0.5, 2.0), above=0.0)
+    iou_crop_trials: int = setting(40, low=1)
     flip_probability: float = _probability(0.5)
     random_interpolation: bool = True
-    min_box_px: float = _limited(1.0, low=0.0)
-    crop_scale: tuple[float, float] = _limited((0.08, 1.0), above=0.0, high=1.0)
-    crop_ratio: tuple[float, float] = _limited((3 / 4, 4 / 3), above=0.0)
+    min_box_px: float = setting(1.0, low=0.0)
+    crop_scale: tuple[float, float] = setting((0.08, 1.0), above=0.0, high=1.0)
+    crop_ratio: tuple[float, float] = setting((3 / 4, 4 / 3), above=0.0)
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -76,19 +72,9 @@ class AugmentationConfig:
 
     def problems(self) -> list[str]:
         """What is wrong, each entry beginning with the field's name."""
-        found = []
-        for name, item in self.__dataclass_fields__.items():
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            low, high, above = (item.metadata.get(key) for key in ("low", "high", "above"))
-            for number in numbers:
-                # Written so that NaN fails too.
-                if low is not None and not number >= low:
-                    found.append(f"{name} is {number}, expected at least {low:g}")
-                if above is not None and not number > above:
-                    found.append(f"{name} is {number}, expected more than {above:g}")
-                if high is not None and not number <= high:
-                    found.append(f"{name} is {number}, expected at most {high:g}")
+        found: list[str] = []
+        for item in fields(self):
+            check_limits(getattr(self, item.name), item.metadata, item.name, found)
         for name in ("contrast", "saturation", "iou_crop_scale", "iou_crop_aspect", "crop_scale", "crop_ratio"):
             least, most = getattr(self, name)
             if least > most:
