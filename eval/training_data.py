@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--model", default="ssd300_vgg16_dct", help="a DCT detector (default: %(default)s)")
     p.add_argument("--batch-size", type=int, default=8, metavar="N")
-    p.add_argument("--rounds", type=int, default=5, help="timed rounds through the set (default: %(default)s)")
+    p.add_argument("--rounds", type=int, default=6, help="timed rounds through the set (default: %(default)s)")
     p.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     p.add_argument("--lenient", action="store_true", help="leave out what is wrong with the data set and go on")
     p.add_argument("--json", type=Path, metavar="FILE")

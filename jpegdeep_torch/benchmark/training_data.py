@@ -1,4 +1,4 @@
-"""What a training image costs its worker, each way, on one thread, in turns on the same draws."""
+"""What a training image costs its worker, each way, on one thread, in turns, on the same draws."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def measure(
     rounds: int = 5,
     on_round: Callable[[], None] = lambda: None,
 ) -> DataTimes:
-    """Times whole batches, file to TrainingBatch, of all WAYS of a DCT detector: each batch one way after another.
+    """Times batches, file to TrainingBatch, of all WAYS of a DCT detector: a pass through the images one way, then the
+    same draws another way, as each worker of a training knows one way alone; each way is the first equally often.
 
     One round goes before that does not count; every round draws anew, so that nothing is found in a cache that training
     would not find there.  The blockwise DCT that way 'pixels' leaves to the network's device is not in it.
@@ -52,10 +53,11 @@ def measure(
     ms = {way: np.empty((rounds, len(starts))) for way in WAYS}
     with threads_set_to(1):
         for k in range(-1, rounds):
-            for b, start in enumerate(starts):
-                indices = range(start, min(start + batch_size, len(images)))
-                keys = [(i, (k + 1) * len(images) + i) for i in indices]
-                for way in WAYS:
+            turn = k % len(WAYS)
+            for way in WAYS[turn:] + WAYS[:turn]:
+                for b, start in enumerate(starts):
+                    indices = range(start, min(start + batch_size, len(images)))
+                    keys = [(i, (k + 1) * len(images) + i) for i in indices]
                     began = time.perf_counter()
                     samples[way].__getitems__(keys)
                     if k >= 0:

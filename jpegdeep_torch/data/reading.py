@@ -63,6 +63,11 @@ class InputReader:
     def __post_init__(self) -> None:
         if self.decoder not in DECODER_NAMES:
             raise ModelError(f"unknown decoder {self.decoder!r}: expected one of {', '.join(DECODER_NAMES)}")
+        if self.config.task == "detector" and self.preset.shorter_side is not None:
+            raise ModelError(
+                f"preset {self.preset.name!r} cuts out an image's middle, which loses {self.config.name}'s objects "
+                "beside it and shifts its boxes: expected a preset that stretches"
+            )
         if self.decoder == ON_DEVICE and self.config.is_dct and self.preset.dct == "reencode":
             raise ModelError(f"{self.config.name}: 'reencode' needs its pixels on the CPU, not decoder {ON_DEVICE!r}")
         if self.leaves_encoded and self.preset.shorter_side is not None:

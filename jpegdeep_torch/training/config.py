@@ -225,6 +225,10 @@ def _contradictions(config: TrainingConfig) -> list[str]:
         found.append(f"data.way: {data.way!r}, expected 'pixels' for {model.name}, which reads RGB")
     if (model.task == "classifier") != (data.kind == "imagenet"):
         found.append(f"data.kind: {data.kind!r} does not fit model.name {model.name!r}, a {model.task}")
+    if model.task == "detector" and PRESETS[data.preset].shorter_side is not None:
+        found.append(
+            f"data.preset: {data.preset!r} cuts out an image's middle, expected one that stretches for {model.name}"
+        )
     if config.model.init and config.model.scale_to_data:
         found.append("model.scale_to_data: is for fresh weights, but model.init names a file")
     if not data.train:

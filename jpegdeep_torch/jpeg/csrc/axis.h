@@ -17,7 +17,7 @@ struct Axis {
   int input_blocks() const { return (image_px + 8 * ratio - 1) / (8 * ratio); }
 };
 
-// axes.axis_pieces, the same to within a few units of a double's last place.
+// axes.axis_matrix piece by piece, the same to within a few units of a double's last place.
 AxisPlan make_axis_plan(const Axis& axis, bool even);
 
 }  // namespace jpegdeep

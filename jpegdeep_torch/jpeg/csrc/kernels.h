@@ -73,6 +73,12 @@ struct Kernels {
   // One row of output blocks: sum over k of weights[8 * k + i] * lines[k] for its 8 vertical frequencies i.
   void (*vertical)(const float* const* lines, const float* weights, int count, int output_blocks, int output_row,
                    const Output& output);
+  // (8, 8) times (8, 8) in double, the second and the result with `stride` elements from row to row.
+  void (*multiply)(const double* left, const double* right, double* result, int stride);
+  // Cb and Cr, 64 coefficients each, turned in their plane: (cosine cb - sine cr, cosine cr + sine cb), in steps as
+  // Output's, or null.
+  void (*turn)(const float* cb, const float* cr, float cosine, float sine, const Output& cb_output,
+               const Output& cr_output, int row, int column);
   const char* name;
 };
 

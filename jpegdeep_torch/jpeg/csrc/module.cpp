@@ -1,4 +1,5 @@
 // The Python face of the native part.  Shapes are checked here; the GIL is released wherever a file is worked on.
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,6 +37,15 @@ std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even) {
   return std::make_shared<AxisPlan>(make_axis_plan(axis, even));
 }
 
+// The 64 steps, and after them what to multiply by to divide by them.
+std::vector<float> with_inverses(const py::object& steps) {
+  const auto given = steps.cast<Steps>();
+  if (given.size() != 64) throw py::value_error("there are 64 quantisation steps");
+  std::vector<float> result(given.data(), given.data() + 64);
+  for (int i = 0; i < 64; ++i) result.push_back(1.0f / result[i]);
+  return result;
+}
+
 // One component's destination: plans, buffer, quantisation steps, DC offsets and gain.
 struct Target {
   Plans plans;
@@ -62,12 +72,7 @@ struct Target {
     output.column_stride = array.strides(1) / item;
     output.dc_offset = output_dc;
     output.gain = gain;
-    if (!steps_in.is_none()) {
-      const auto given = steps_in.cast<Steps>();
-      if (given.size() != 64) throw py::value_error("there are 64 quantisation steps");
-      steps.assign(given.data(), given.data() + 64);
-      for (int i = 0; i < 64; ++i) steps.push_back(1.0f / steps[i]);
-    }
+    if (!steps_in.is_none()) steps = with_inverses(steps_in);
   }
 
   Output bound() const {  // its pointers hold as long as this Target stays where it is
@@ -175,6 +180,38 @@ void resize_plane(const Plane& plane, const Target& target, bool baseline) {
   resizer.finish();
 }
 
+// Cb and Cr, float32 (rows, columns, 128), turned in their plane into int16 of the same shape.
+void turn_chroma(const py::array_t<float, py::array::c_style>& chroma, double degrees, const py::object& steps_in,
+                 py::array_t<int16_t> out) {
+  if (chroma.ndim() != 3 || chroma.shape(2) != 128 || out.ndim() != 3 || out.shape(0) != chroma.shape(0) ||
+      out.shape(1) != chroma.shape(1) || out.shape(2) != 128 || out.strides(2) != out.itemsize()) {
+    throw py::value_error("chroma is (rows, columns, 128) with contiguous frequencies, before and after");
+  }
+  std::vector<float> steps;
+  Output cb{};
+  if (!steps_in.is_none()) {
+    steps = with_inverses(steps_in);
+    cb.steps = steps.data();
+    cb.inverse_steps = steps.data() + 64;
+  }
+  cb.gain = 1.0f;
+  cb.row_stride = out.strides(0) / out.itemsize();
+  cb.column_stride = out.strides(1) / out.itemsize();
+  cb.data = out.mutable_data();
+  Output cr = cb;
+  cr.data = out.mutable_data() + 64;
+  const auto cosine = static_cast<float>(std::cos(degrees * M_PI / 180));
+  const auto sine = static_cast<float>(std::sin(degrees * M_PI / 180));
+  const int rows = static_cast<int>(chroma.shape(0)), columns = static_cast<int>(chroma.shape(1));
+  const float* block = chroma.data();
+  const py::gil_scoped_release unlocked;
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < columns; ++c, block += 128) {
+      best_kernels().turn(block, block + 64, cosine, sine, cb, cr, r, c);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace jpegdeep
 
@@ -197,6 +234,7 @@ PYBIND11_MODULE(_native, m) {
       .def("read", &File::read)
       .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
+  m.def("turn_chroma", &turn_chroma, py::arg("chroma"), py::arg("degrees"), py::arg("steps"), py::arg("out"));
   m.def("bare_read", [](const py::bytes& data) {
     char* bytes;
     Py_ssize_t size;

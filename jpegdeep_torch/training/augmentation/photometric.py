@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from ...jpeg import Resize
+from ...jpeg.native import native_module
+from ...jpeg.quantization import component_steps
 from .config import AugmentationConfig
 
 # Of R, G and B: ITU-R BT.601, as JFIF 1.02 has it.
@@ -48,18 +49,18 @@ class Photometric:
         fill = resize.fill if resize.place is None else self._colour_before(fill_rgb)
         return replace(resize, fill=fill, luma_shift=self.brightness, gain=self.gain)
 
-    def turn(self, chroma: np.ndarray) -> None:
-        """The hue, in place: (..., 128) float32 coefficients, Cb then Cr, turned in the CbCr plane.
+    def turn(self, chroma: np.ndarray, quality: int | None, out: np.ndarray) -> None:
+        """The hue: (rows, columns, 128) float32 coefficients, Cb then Cr, are turned in the CbCr plane, and rounded to
+        steps of Pillow's table of `quality` (None: to whole numbers) into `out`, int16.
 
         That is linear and keeps Y.  It is NOT the hue of HSV, which moves along a hexagon, keeps the largest of R, G
         and B in place of Y, and is not linear.
         """
-        cosine, sine = (np.float32(f(math.radians(self.hue_deg))) for f in (math.cos, math.sin))
-        cb, cr = chroma[..., :64], chroma[..., 64:]
-        turned = cosine * cb - sine * cr
-        cr *= cosine
-        cr += sine * cb
-        cb[...] = turned
+        steps, native = component_steps(quality)[1], native_module()
+        if native is not None:
+            native.turn_chroma(chroma, self.hue_deg, steps, out)
+        else:
+            turn_chroma(chroma, self.hue_deg, steps, out)
 
     def _colour_before(self, fill_rgb: tuple[float, float, float]) -> tuple[float, float, float]:
         """The colour (Y, Cb, Cr) that becomes `fill_rgb`; it may lie outside 0..255."""
@@ -122,17 +123,11 @@ def ycbcr(rgb: tuple[float, float, float]) -> np.ndarray:
     return np.array((luma, (blue - luma) / 1.772 + 128, (red - luma) / 1.402 + 128))
 
 
-def round_to_steps(values: np.ndarray, steps: Sequence[np.ndarray | None], out: np.ndarray) -> None:
-    """float32 (..., 64 * len(steps)) -> int16 `out`, each rounded to a multiple of its step, or to a whole number.
-
-    Changes `values`.
-    """
-    for i, own in enumerate(steps):
-        part = values[..., 64 * i : 64 * i + 64]
-        if own is not None:
-            part *= 1 / own
-        np.rint(part, out=part)
-        if own is not None:
-            part *= own
-    np.clip(values, -32767, 32767, out=values)
-    out[...] = values
+def turn_chroma(chroma: np.ndarray, hue_deg: float, steps: np.ndarray | None, out: np.ndarray) -> None:
+    """What the native module's function of this name does, where it was not built."""
+    cosine, sine = (np.float32(f(math.radians(hue_deg))) for f in (math.cos, math.sin))
+    cb, cr = chroma[..., :64], chroma[..., 64:]
+    for i, turned in enumerate((cosine * cb - sine * cr, cosine * cr + sine * cb)):
+        if steps is not None:
+            turned = np.rint(turned / steps) * steps
+        out[..., 64 * i : 64 * i + 64] = np.rint(turned).clip(-32767, 32767)

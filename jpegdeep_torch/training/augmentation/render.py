@@ -7,9 +7,8 @@ import numpy as np
 
 from ...errors import JpegError
 from ...jpeg import read_dct
-from ...jpeg.quantization import component_steps
 from .geometry import Geometry
-from .photometric import Photometric, round_to_steps
+from .photometric import Photometric
 
 RGB = tuple[float, float, float]
 
@@ -68,5 +67,4 @@ def render_coefficients(
     except JpegError as error:
         raise JpegError(name, error.reason) from None
     if turns:
-        photometric.turn(room)
-        round_to_steps(room, component_steps(requantize)[1:], chroma)
+        photometric.turn(room, requantize, chroma)
