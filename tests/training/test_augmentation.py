@@ -7,18 +7,31 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import RandomIoUCrop
+from torchvision.transforms.v2 import functional as v2
 
 from jpegdeep_torch.data.dataset import as_it_is
 from jpegdeep_torch.data.reading import Clock, InputReader
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError, DatasetError, JpegError, ModelError
 from jpegdeep_torch.jpeg import read_dct, read_planes
+from jpegdeep_torch.jpeg.native import native_module
+from jpegdeep_torch.jpeg.quantization import standard_tables
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
-from jpegdeep_torch.training.augmentation import AugmentationConfig, Geometry, Photometric, draw_detection_geometry
+from jpegdeep_torch.training.augmentation import (
+    AugmentationConfig,
+    Geometry,
+    Photometric,
+    draw_detection_geometry,
+    photometric,
+    render_pixels,
+)
 from jpegdeep_torch.training.samples import DetectionSamples
 from tests.jpeg_samples import jpeg, picture
 
@@ -89,6 +102,70 @@ def test_in_the_dct_domain_it_is_what_it_is_on_pixels(name):
     for found, expected in ((out[0], luma), (out[1][..., :64], cb), (out[1][..., 64:], cr)):
         assert np.abs(found - expected).max() < 1e-2
         assert np.abs(expected).max() > 100
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("quality", [None, 75])
+def test_the_hue_turns_every_coefficient_in_its_plane(native, quality, monkeypatch):
+    if native and native_module() is None:
+        pytest.skip("the native module was not built")
+    if not native:
+        monkeypatch.setattr(photometric, "native_module", lambda: None)
+    chroma = np.random.default_rng(0).normal(scale=300, size=(5, 7, 128)).astype(np.float32)
+    out = np.zeros((5, 7, 256), np.int16)[..., 64:192]  # a part of something larger
+    Photometric(hue_deg=17.5).turn(chroma.copy(), quality, out)
+    whole = (chroma[..., :64] + 1j * chroma[..., 64:]).astype(complex) * np.exp(1j * np.deg2rad(17.5))
+    steps = np.ones(64) if quality is None else standard_tables(quality)[1]
+    for found, exact in ((out[..., :64], whole.real), (out[..., 64:], whole.imag)):
+        assert (found % steps == 0).all()
+        assert np.abs(found - exact).max() <= steps.max() / 2 + 1e-3
+        # Within a step's half of where it is; float32 may take the other neighbour of a half.
+        assert np.mean(found == np.rint(exact / steps) * steps) > 0.999
+
+
+def test_pixels_are_changed_as_torchvision_changes_them():
+    pixels = picture(200, 260, seed=5)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    step = 6  # of 255: what one of the 256 steps of an 8-bit hue moves a channel by at most, 255 * 6 / 256
+    changes = {
+        # v2's contrast is about the image's mean luma, ours about 128, so that there is none to compare with.
+        "saturation": (Photometric(saturation=0.6), v2.adjust_saturation(tensor, 0.6), 1),
+        "more saturation": (Photometric(saturation=1.5), v2.adjust_saturation(tensor, 1.5), 1),
+        "hue": (Photometric(hue_deg=16.875), v2.adjust_hue(tensor, 16.875 / 360), step),
+        "less hue": (Photometric(hue_deg=-8.4375), v2.adjust_hue(tensor, -8.4375 / 360), step),
+        "brightness": (Photometric(brightness=21), (tensor.int() + 21).clamp(0, 255), 0),
+    }
+    for name, (change, expected, tolerance) in changes.items():
+        found = torch.from_numpy(change.change_pixels(pixels)).permute(2, 0, 1).int()
+        assert (found - expected.int()).abs().max() <= tolerance, name
+        assert (found - expected.int()).float().abs().mean() < 0.6, name
+        assert (found - tensor.int()).abs().max() > 8, name
+    crop = (11, 23, 150, 201)
+    for flip in (False, True):
+        out = np.empty((300, 300, 3), np.uint8)
+        render_pixels(pixels, Geometry(300, crop, (0, 0, 300, 300), flip), Photometric(), (0.0, 0.0, 0.0), out)
+        expected = v2.resized_crop(tensor, *crop, [300, 300], antialias=False)
+        expected = v2.horizontal_flip(expected) if flip else expected
+        assert (torch.from_numpy(out).permute(2, 0, 1).int() - expected.int()).abs().max() <= 1
+
+
+def test_crops_are_distributed_as_torchvision_s():
+    """Two thousand crops each way: how many there are, their areas and shapes."""
+    size, boxes = (240, 320), np.array([[30.0, 40, 120, 150], [200, 100, 260, 190]])
+    config = AugmentationConfig(expand_probability=0, flip_probability=0)
+    ours = [draw_detection_geometry(config, np.random.default_rng(i), size, 300, boxes).crop for i in range(2000)]
+    ours = np.array([crop[2:] for crop in ours])
+    torch.manual_seed(0)
+    options = list(config.iou_crop_overlaps)
+    crop = RandomIoUCrop(0.3, 1.0, 0.5, 2.0, options, trials=40)
+    objects = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=size)
+    image = torch.zeros(1, *size, dtype=torch.uint8)
+    theirs = np.array([crop(image, objects)[0].shape[1:] for _ in range(2000)])
+    for figures in (lambda hw: hw.prod(1) / 76800, lambda hw: hw[:, 1] / hw[:, 0], lambda hw: hw.prod(1) == 76800):
+        a, b = figures(ours).astype(float), figures(theirs).astype(float)
+        error = np.sqrt(a.var() / len(a) + b.var() / len(b))
+        assert abs(a.mean() - b.mean()) < 4 * error
+        assert scipy.stats.ks_2samp(a, b).pvalue > 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +249,13 @@ def test_what_cannot_be_used_is_named(images, tmp_path):
     other = dataclasses.replace(images[0], height_px=111)
     with pytest.raises(DatasetError, match="111"):
         samples([other])[0, 0]
+    with pytest.raises(ModelError, match=r"'imagenet' cuts out an image's middle"):
+        DetectionSamples(
+            images,
+            model_config("ssd300_vgg16_dct"),
+            get_preset("imagenet"),
+            augmentation=AugmentationConfig(),
+        )
     with pytest.raises(ModelError, match="expected way 'pixels'"):
         DetectionSamples(images, model_config("ssd300_vgg16"), get_preset("voc"), augmentation=AugmentationConfig())
     with pytest.raises(ConfigError, match=r"contrast.*crop_scale"):
