@@ -40,8 +40,8 @@ def power_law(sizes: Sequence[float], costs: Sequence[float]) -> PowerLaw:
 
 
 def line(sizes: Sequence[float], costs: Sequence[float]) -> Line:
-    """Least squares; needs two sizes or more."""
-    slope, start = np.polyfit(sizes, costs, 1)
+    """Least squares of the relative distances, so that small costs count as much as large; needs two sizes or more."""
+    slope, start = np.polyfit(sizes, costs, 1, w=1 / np.asarray(costs))
     fitted = Line(float(start), float(slope), 0.0)
     return Line(fitted.start, fitted.slope, _spread(fitted, sizes, costs))
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
+from .handover import Lease, batch_memory, passed, unpassed
 from .reading import Clock, InputReader, Source, source_name
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 ON_ERROR = ("raise", "skip")
-_PREFETCH = 2  # batches in the making for each worker
+PREFETCH = 2  # batches in the making for each worker
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Batch:
     indices, names: of the N sources in the dataset.
     errors: (index, JpegError) of sources that could not be read; they are not among the N.
     stages_ms: the worker's time for the whole batch.
+    lease: in a worker, the shared memory that the inputs are in.
     """
 
     inputs: tuple[Tensor, ...]
@@ -42,29 +44,22 @@ class Batch:
     names: list[str]
     errors: list[tuple[int, JpegError]] = field(default_factory=list)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    lease: Lease | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getstate__(self) -> dict[str, object]:
-        """For the way from a worker, where every tensor's memory is passed through a connection of its own: about a
-        millisecond each.  What lies in one piece is sent as one."""
+        """For the way from a worker."""
         state = dict(self.__dict__)
+        state["inputs"] = passed(self.inputs, state.pop("lease"))
         state["image_sizes"] = self.image_sizes.tolist()
-        memory = {tensor.untyped_storage().data_ptr() for tensor in self.inputs}
-        if len(self.inputs) > 1 and len(memory) == 1:
-            first = self.inputs[0]
-            whole = first.as_strided((first.untyped_storage().nbytes() // first.element_size(),), (1,), 0)
-            state["inputs"] = whole, [(t.shape, t.stride(), t.storage_offset()) for t in self.inputs]
         return state
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        sizes, inputs = state["image_sizes"], state["inputs"]
-        if len(inputs) == 2 and isinstance(inputs[1], list):
-            whole, parts = inputs
-            inputs = tuple(whole.as_strided(*part) for part in parts)
-        self.__dict__.update(state)
-        self.inputs, self.image_sizes = inputs, torch.tensor(sizes, dtype=torch.int64).reshape(len(sizes), 2)
+        sizes = state["image_sizes"]
+        self.__dict__.update(state, lease=None, inputs=unpassed(state["inputs"]))
+        self.image_sizes = torch.tensor(sizes, dtype=torch.int64).reshape(len(sizes), 2)
 
     def pin_memory(self) -> Batch:
         """Called by DataLoader(pin_memory=True)."""
@@ -114,8 +109,8 @@ class JpegDataset(Dataset):
 def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) -> Batch:
     """Reads (index, source, name) items into one Batch; what cannot be read goes to its `errors`."""
     clock = Clock()
-    rooms, views = batch_rooms(reader, len(items))
-    batch = Batch((), torch.empty(0), [], [])
+    rooms, views, lease = batch_rooms(reader, len(items))
+    batch = Batch((), torch.empty(0), [], [], lease=lease)
     sizes, encoded = [], []
     for index, source, name in items:
         place = len(batch.indices)
@@ -138,20 +133,18 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
     return batch
 
 
-def batch_rooms(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray]]:
+def batch_rooms(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray], Lease | None]:
     """Room for `count` of the reader's items, as tensors and as arrays on the same memory.
 
     It is in one piece; in a worker that which the main process will read, so that nothing is copied afterwards.
     """
     shapes = reader.shapes(count)
     if not shapes:
-        return [], []
+        return [], [], None
     sizes = [math.prod(shape) for shape in shapes]
-    whole = torch.empty(sum(sizes), dtype=reader.dtype)
-    if get_worker_info() is not None:
-        whole.share_memory_()
+    whole, lease = batch_memory(sum(sizes), reader.dtype)
     rooms = [part.view(shape) for part, shape in zip(whole.split(sizes), shapes)]
-    return rooms, [room.numpy() for room in rooms]
+    return rooms, [room.numpy() for room in rooms], lease
 
 
 def _one_piece(encoded: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -177,7 +170,7 @@ def batch_loader(dataset: Dataset, batches: Iterable[Sequence], workers: int, de
         num_workers=workers,
         collate_fn=as_it_is,
         pin_memory=device.type == "cuda",
-        prefetch_factor=_PREFETCH if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=one_thread,
     )
 
@@ -197,7 +190,7 @@ class JpegLoader:
         *,
         on_error: str = "raise",
         pin_memory: bool = False,
-        prefetch: int = _PREFETCH,
+        prefetch: int = PREFETCH,
         sampler: Iterable[int] | None = None,
     ):
         """`prefetch` is batches in the making a worker; `sampler` gives the indices to read, in its order."""

@@ -192,7 +192,7 @@ class Trainer:
         shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
         where = ""
         if self.folder.writes:
-            contents = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)} | {"step": self.step}
+            contents = {k: v for k, v in vars(batch).items() if k != "lease"} | {"step": self.step}
             where = f"; the batch is in {self.folder.save_bad_batch(contents)}"
         raise TrainingError(f"step {self.step + 1}: {what} is {value}, expected a finite number, on {shown}{where}")
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
 from ..data.dataset import batch_rooms, prepare_inputs
+from ..data.handover import Lease, passed, unpassed
 from ..data.reading import Clock, InputReader, read_bytes
 from ..errors import DatasetError, ModelError
 from ..jpeg.blockwise import blockwise_dct
@@ -53,6 +54,7 @@ class TrainingBatch:
     names: of the N images.
     keys: (index, seed) of each.
     data_ms: the worker's time for the whole batch.
+    lease: in a worker, the shared memory that the inputs are in.
     """
 
     inputs: tuple[Tensor, ...]
@@ -61,9 +63,20 @@ class TrainingBatch:
     names: list[str]
     keys: list[tuple[int, int]]
     data_ms: float
+    lease: Lease | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For the way from a worker; what is small goes as it is."""
+        state = dict(self.__dict__)
+        state["inputs"] = passed(self.inputs, state.pop("lease"))
+        return state | {"boxes": self.boxes.numpy(), "labels": self.labels.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lease=None, inputs=unpassed(state["inputs"]))
+        self.boxes, self.labels = torch.from_numpy(state["boxes"]), torch.from_numpy(state["labels"])
 
     def pin_memory(self) -> TrainingBatch:
         """Called by DataLoader(pin_memory=True)."""
@@ -100,7 +113,7 @@ class _Samples(Dataset, ABC):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch:
         """The batch of these (index, seed).  JpegError, DatasetError: the first image that cannot be used."""
         started = time.perf_counter()
-        rooms, views = batch_rooms(self.reader, len(keys))
+        rooms, views, lease = batch_rooms(self.reader, len(keys))
         targets = [
             self._read(index, np.random.default_rng(seed), tuple(view[place] for view in views))
             for place, (index, seed) in enumerate(keys)
@@ -109,7 +122,7 @@ class _Samples(Dataset, ABC):
         inputs = tuple(room.permute(0, 3, 1, 2) for room in rooms)
         names = [self._name(index) for index, _ in keys]
         data_ms = (time.perf_counter() - started) * 1e3
-        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms)
+        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms, lease)
 
     @abstractmethod
     def _name(self, index: int) -> str: ...

@@ -41,7 +41,10 @@ def test_laws_are_found_again():
         25
     )
     assert power_law([1, 4], [1, 1]).exponent == pytest.approx(0)
-    assert line([1, 2, 3], [1.0, 2.0, 6.0]).spread == pytest.approx(0.5)  # -2 + 2.5 * 1 = 0.5, half of what is there
+    # Relative least squares by hand: 477 y = 720 x - 270, which is 0.34 short of the 6.
+    relative = line([1, 2, 3], [1.0, 2.0, 6.0])
+    assert (relative.start, relative.slope) == (pytest.approx(-270 / 477), pytest.approx(720 / 477))
+    assert relative.spread == pytest.approx(1 - 1890 / 477 / 6)
     assert doubling(1) == (1,) and doubling(2) == (1, 2) and doubling(6) == (1, 2, 4, 6)
 
 
