@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class PackedConv2d(nn.Module):
     """A float32 convolution on a CPU that brings its weights into oneDNN's order at the first call, not at every one.
 
-    Where PyTorch takes oneDNN by itself the kernel is the same, and so is the result, to the last bit; for small images
-    at a batch of 1 it takes another.  What is saved is an eighth of the time of a DCT network at a batch of 1.
+    The result is PyTorch's own but for rounding: oneDNN may choose another kernel, or PyTorch would not have asked it.
+    What is saved is an eighth of the time of a DCT network at a batch of 1.
     The operators are those of PyTorch's own compiler; where they are missing, `packed` makes nothing.
     """
 
