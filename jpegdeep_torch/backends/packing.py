@@ -19,18 +19,29 @@ class PackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         self.conv = conv
-        self._weight: Tensor | None = None
+        self._packed: tuple[object, Tensor] | None = None  # what of the weights, and the weights
 
     def forward(self, x: Tensor) -> Tensor:
         conv, ops = self.conv, torch.ops.mkldnn
         # Inputs in another order make other convolutions of it, and a gradient needs the weights themselves.
-        if torch.is_grad_enabled() or not x.is_contiguous(memory_format=torch.channels_last):
+        if (
+            torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or not torch.backends.mkldnn.enabled
+            or not x.is_contiguous(memory_format=torch.channels_last)
+        ):
             return conv(x)
+        weight = conv.weight
+        state = weight.data_ptr(), None if weight.is_inference() else weight._version
         numbers = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        if self._weight is None:
+        if self._packed is None or self._packed[0] != state:
             # In the order for inputs of this size; oneDNN reorders them again where another size wants another.
-            self._weight = ops._reorder_convolution_weight(conv.weight.detach(), *numbers, list(x.shape))
-        return ops._convolution_pointwise(x, self._weight, conv.bias, *numbers, "none", [], "")
+            self._packed = state, ops._reorder_convolution_weight(weight.detach(), *numbers, list(x.shape))
+        return ops._convolution_pointwise(x, self._packed[1], conv.bias, *numbers, "none", [], "")
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what can be made again, which can be neither copied nor pickled."""
+        return {**self.__dict__, "_packed": None}
 
 
 def is_packable(layer: nn.Module) -> bool:
@@ -49,7 +60,8 @@ def is_packable(layer: nn.Module) -> bool:
 def packed(model: nn.Module) -> nn.Module:
     """`model` with its convolutions packed: a copy that shares its parameters, or itself where that cannot be.
 
-    The packed weights are those of the first call; they do not follow the model's later changes.
+    The copy follows the model: weights that were changed are packed again.  Packed, the convolutions' weights take
+    their memory a second time.
     """
     operators = ("_reorder_convolution_weight", "_convolution_pointwise")
     if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in operators):

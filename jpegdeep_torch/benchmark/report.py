@@ -88,7 +88,7 @@ def _builds(results: Sequence[CellResult], subjects: Sequence[Timed]) -> list[st
             [
                 subject.label,
                 f"{subject.build_seconds:.1f}",
-                f"{subject.difference.largest:.1e}" if subject.difference else "is it",
+                f"{subject.difference.largest:.1e}",
                 f"{reached[0]['median']:.2f}" if reached else "",
             ]
         )

@@ -147,7 +147,7 @@ class Subject:
     backend: str
     runners: dict[int, Runner]
     label: str
-    difference: Comparison | None = None  # from eager float32; None for eager float32 itself
+    difference: Comparison  # from eager float32
     _anchors: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -248,13 +248,11 @@ def make_subject(
     else:
         runners = {size: maker.build(network.model, device, precision, (size,)) for size in batch_sizes}
     label = network.config.name if alone else f"{network.config.name}, {backend}"
-    subject = Subject(network, backend, runners, label)
-    if backend != "torch" or precision != "float32":
-        size = min(batch_sizes)
-        subject.difference = compare(runners[size], network.model, network.prepared(size))
-        if not subject.difference.ok:
-            raise JpegDeepError(f"{label}, {precision}: wrong, not fast: {subject.difference}")
-    return subject
+    size = min(batch_sizes)
+    difference = compare(runners[size], network.model, network.prepared(size))
+    if not difference.ok:
+        raise JpegDeepError(f"{label}, {precision}: wrong, not fast: {difference}")
+    return Subject(network, backend, runners, label, difference)
 
 
 def check_finite(label: str, outputs: tuple[Tensor, Tensor]) -> None:

@@ -176,7 +176,7 @@ def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict]
 
 
 def _subject_json(subject: Subject, cell: Cell) -> dict[str, object]:
-    network, difference = subject.network.read_by(cell.dct), subject.difference
+    network = subject.network.read_by(cell.dct)
     dct = network.preset.dct if network.config.is_dct else None
     return {
         "model": network.config.name,
@@ -188,5 +188,5 @@ def _subject_json(subject: Subject, cell: Cell) -> dict[str, object]:
         "decoder": None if dct == "dct" else network.decoder,
         "seeded_weights": network.seeded,
         "build_seconds": subject.build_seconds,
-        "largest_difference": difference.largest if difference else 0.0,
+        "largest_difference": subject.difference.largest,
     }

@@ -121,7 +121,9 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
             else:
                 size = reader.read(source, name, tuple(view[place] for view in views), clock)
         except JpegError as error:
-            batch.errors.append((index, error))
+            # Without the frames it went through, which hold on to the batch's memory.
+            error.__context__ = None
+            batch.errors.append((index, error.with_traceback(None)))
             continue
         sizes.append(size)
         batch.indices.append(index)

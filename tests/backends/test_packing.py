@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +12,10 @@ from torch import nn
 from jpegdeep_torch.backends import get_backend
 from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.backends.packing import PackedConv2d, packed
+from jpegdeep_torch.models import create_model
 from jpegdeep_torch.models.layers import SameConv2d
 
-from .conftest import small_detector
+from .conftest import WIDTH, small_detector
 
 
 def packed_layers(model: nn.Module) -> list[PackedConv2d]:
@@ -77,3 +81,25 @@ def test_without_oneDNN_nothing_is_packed(monkeypatch):
     inputs = example_inputs(model, 1)
     with torch.inference_mode():
         assert torch.equal(runner(*inputs)[0], model(*inputs)[0])
+
+
+def test_the_copy_follows_its_model():
+    model, other = small_detector(), create_model("ssd300_vgg16_dct", width=WIDTH, seed=5).eval()
+    model = copy.deepcopy(model)
+    copied, inputs = packed(model), example_inputs(model, 2)
+    with torch.inference_mode():
+        copied(*inputs)
+    model.load_state_dict(other.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(copied(*inputs)[0], other(*inputs)[0], rtol=1e-5, atol=1e-4)
+
+
+def test_a_packed_network_can_be_copied_and_keeps_to_autocast():
+    model = small_detector()
+    copied, inputs = packed(model), example_inputs(model, 2)
+    with torch.inference_mode():
+        expected = copied(*inputs)[0]
+        assert torch.equal(copy.deepcopy(copied)(*inputs)[0], expected)
+        assert torch.equal(pickle.loads(pickle.dumps(copied))(*inputs)[0], expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(copied(*inputs)[0], model(*inputs)[0])

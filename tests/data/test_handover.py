@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import itertools
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -69,7 +71,10 @@ def test_loaders_that_ended_leave_no_memory_behind(sources):
     for _ in range(3):
         list(loader(sources[:12], workers=1))
         gc.collect()
-    assert len({process for process, _ in handover._known}) <= 2  # the last one, and one not yet waited for
+    batch = next(iter(loader(sources[:12], workers=1)))  # with it go the slots of those that ended
+    gc.collect()
+    assert len({process for process, _ in handover._known}) <= 2  # its own, and one not yet waited for
+    assert len(batch) == 3
 
 
 def test_a_loop_that_is_left_early_and_begun_again(sources):
@@ -83,20 +88,94 @@ class Copying(Dataset):
     """What a user may do with a batch in a worker."""
 
     def __init__(self, dataset: JpegDataset):
-        self.dataset = dataset
+        self.dataset, self.before = dataset, None
 
     def __getitems__(self, indices) -> list[Batch]:
         batch = self.dataset.__getitems__(indices)
-        return [batch, copy.deepcopy(batch), pickle.loads(pickle.dumps(batch))]
+        first, self.before = self.before or batch, batch  # one that was sent before, and again
+        return [batch, copy.deepcopy(batch), pickle.loads(pickle.dumps(batch)), copy.copy(batch), first]
+
+
+def batches_of(dataset, collate=as_it_is, **options):
+    return list(DataLoader(dataset, batch_sampler=EVENS, num_workers=1, collate_fn=collate, **options))
+
+
+EVENS = [[i, i + 1] for i in range(0, COUNT, 2)]
+TRANSFORMS = {
+    "inputs alone": lambda batch: batch.inputs,
+    "mirrored": lambda batch: replaced(batch, *(t.flip(3) for t in batch.inputs)),
+    "as floats": lambda batch: replaced(batch, *(t.float() for t in batch.inputs)),
+    "one of two": lambda batch: replaced(batch, batch.inputs[0] + 1, *batch.inputs[1:]),
+    "a part": lambda batch: replaced(batch, *(t[:1] for t in batch.inputs)),
+}
+
+
+def replaced(batch: Batch, *inputs: torch.Tensor) -> Batch:
+    batch.inputs = inputs
+    return batch
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("model", MODELS[:2])
+def test_what_a_worker_changes_arrives(sources, model, name):
+    change = TRANSFORMS[name]
+    dataset = JpegDataset(sources, model_config(model), get_preset("voc"))
+    found = batches_of(dataset, change)
+    expected = [change(dataset.__getitems__(indices)) for indices in EVENS]
+    if name != "inputs alone":
+        found, expected = inputs_of(found), inputs_of(expected)
+    for own, other in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
 
 
 def test_copies_made_in_a_worker_are_their_own(sources):
     dataset = JpegDataset(sources, model_config("ssd300_vgg16_dct"), get_preset("voc"))
-    batches = DataLoader(Copying(dataset), batch_sampler=[[0, 1], [2]] * 8, num_workers=1, collate_fn=as_it_is)
-    for three, expected in zip(batches, itertools.cycle([dataset.__getitems__([0, 1]), dataset.__getitems__([2])])):
-        assert len(three) == 3
-        for batch in three:
-            assert_equal([batch.inputs], [expected.inputs])
+    expected = [dataset.__getitems__(indices) for indices in EVENS]
+    for i, several in enumerate(batches_of(Copying(dataset))):
+        assert len(several) == 5
+        assert_equal(inputs_of(several), inputs_of([expected[i]] * 4 + [expected[max(0, i - 1)]]))
+
+
+class Threaded(Dataset):
+    """Reads in threads, four batches for each it is asked for."""
+
+    def __init__(self, dataset: JpegDataset):
+        self.dataset = dataset
+
+    def __getitems__(self, indices) -> list[Batch]:
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(self.dataset.__getitems__, [indices] * 4))
+
+
+def test_threads_in_a_worker_take_memory_of_their_own(sources):
+    dataset = JpegDataset(sources, model_config("ssd300_vgg16_dct"), get_preset("voc"))
+    for indices, several in zip(EVENS, batches_of(Threaded(dataset))):
+        assert_equal(inputs_of(several), inputs_of([dataset.__getitems__(indices)] * 4))
+
+
+def test_a_forked_process_does_not_give_back_what_it_only_copied(sources):
+    batches = iter(loader(sources, workers=1))
+    held = next(batches)
+    expected = [t.clone() for t in held.inputs]
+    if (child := os.fork()) == 0:
+        held = None
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    for _ in batches:
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(held.inputs, expected))
+
+
+def test_slots_that_grew_too_small_are_forgotten(sources):
+    dataset = JpegDataset(sources, model_config("ssd300_vgg16_dct"), get_preset("voc"))
+    growing = [list(range(n)) for n in range(1, 16)]
+    batches = DataLoader(dataset, batch_sampler=growing, num_workers=1, collate_fn=as_it_is)
+    for batch, indices in zip(batches, growing):
+        assert len(batch) == len(indices)
+        del batch
+    process = max(process for process, _ in handover._known)
+    assert len([key for key in handover._known if key[0] == process]) <= 6
 
 
 def test_what_could_not_be_read_gives_its_memory_back(sources):
