@@ -14,6 +14,7 @@ from .errors import (
 )
 from .jpeg import Planes, read_dct, read_many, read_planes
 from .keras import convert_keras
+from .memory import keep_freed_memory
 from .models import create_model, list_models
 from .presets import PRESETS, get_preset
 from .weights import load_model, load_weights, read_info, save_weights
@@ -37,6 +38,7 @@ __all__ = [
     "create_model",
     "detect",
     "get_preset",
+    "keep_freed_memory",
     "list_jpegs",
     "list_models",
     "load_model",

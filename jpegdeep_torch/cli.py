@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .errors import JpegDeepError
+from .memory import keep_freed_memory
 
 EXIT_MISTAKE = 2
 
@@ -25,7 +26,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs `main(argv)` -> exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C."""
+    """Runs `main(argv)` -> exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
+
+    The process keeps the memory that it frees (`memory.keep_freed_memory`).
+    """
+    keep_freed_memory()
     try:
         status = main(argv) or 0
         sys.stdout.flush()  # a closed pipe shows here rather than at the interpreter's end

@@ -77,8 +77,10 @@ def _run(point: MemoryPoint) -> MemoryUse:
     import torchvision  # noqa: F401
 
     from ..detector import Detector
+    from ..memory import keep_freed_memory
     from ..pipeline import expand_sources
 
+    keep_freed_memory()  # as the commands do
     torch.set_num_threads(point.threads)
     imported, workers = _status_mib("VmRSS"), 0.0
     files = list(expand_sources(point.images))

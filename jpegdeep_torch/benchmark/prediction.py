@@ -4,12 +4,13 @@ An image costs `read` of one core in whatever process reads it, and `transfer + 
 Without workers these follow one another.  With w workers on c cores, three things bound the time of an image, and the
 largest tells it:
 
-    main + handover / batch            the main process, never waiting
-    read / min(w, c)                   the workers, never waiting
-    contention * (busy + read) / c     all cores at work: busy is what the main process keeps of them
+    main + handover / batch + delay * read * t / c     the main process, never waiting
+    read / min(w, c)                                   the workers, never waiting
+    (busy + read) / c                                  all cores at work: busy is what the main process keeps of them
 
-On a CPU a network of t threads keeps t cores for its time; on a GPU none.  `contention`, 1 or more, is what sharing the
-cores costs beyond their number; it is fitted, as is the affine law of each part.
+On a CPU a network of t threads keeps t cores for its time; on a GPU none.  `delay`: its threads share each layer's work
+evenly and wait for the slowest, so a core that reads a millisecond holds all of them up for about as long, be the other
+cores idle or not.  It is fitted, as is the affine law of each part.
 """
 
 from __future__ import annotations
@@ -64,16 +65,16 @@ class Parts:
     nms: float
     handover: float = 0.0
 
-    def end_to_end(self, workers: int, host: Host, contention: float = 1.0) -> float:
+    def end_to_end(self, workers: int, host: Host, delay: float = 0.0) -> float:
         """Milliseconds an image; see the formula above."""
         main = self.transfer + self.network + self.nms
         if not workers:
             return self.read + main
         busy = self.transfer + self.nms + self.handover + self.network * host.threads
         return max(
-            main + self.handover,
+            main + self.handover + delay * self.read * host.threads / host.cores,
             self.read / min(workers, host.cores),
-            contention * (busy + self.read) / host.cores,
+            (busy + self.read) / host.cores,
         )
 
 
@@ -87,7 +88,7 @@ class Model:
     transfer: Mapping[str, float]
     read: Mapping[tuple[str, str | None], Line]  # ms an image, by megapixels
     handover: float  # ms a batch
-    contention: float = 1.0
+    delay: float = 0.0
 
     def parts(self, point: Point) -> Parts:
         n = point.batch_size
@@ -100,7 +101,7 @@ class Model:
         )
 
     def images_per_s(self, point: Point) -> float:
-        return 1e3 / self.parts(point).end_to_end(point.workers, self.host, self.contention)
+        return 1e3 / self.parts(point).end_to_end(point.workers, self.host, self.delay)
 
 
 def fitting_points(networks: Mapping[str, Network], ways: Sequence[str]) -> list[Point]:
@@ -180,11 +181,11 @@ def fit(measured: Mapping[Point, Sequence[Sample]], host: Host) -> Model:
     )  # fmt: skip
     shared = {point: images_per_s(samples) for point, samples in measured.items() if point.workers}
 
-    def error(contention: float) -> float:
-        tried = dataclasses.replace(model, contention=contention)
+    def error(delay: float) -> float:
+        tried = dataclasses.replace(model, delay=delay)
         return sum(np.log(tried.images_per_s(point) / speed) ** 2 for point, speed in shared.items())
 
-    return dataclasses.replace(model, contention=min(np.arange(1.0, 2.5, 0.01).tolist(), key=error))
+    return dataclasses.replace(model, delay=min(np.arange(0.0, 2.5, 0.01).tolist(), key=error))
 
 
 def _stages_ms(samples: Sequence[Sample]) -> dict[str, float]:
@@ -204,7 +205,7 @@ def measure_prediction(
 ) -> dict[str, Any]:
     """Fits, predicts, and holds the prediction against settings that were not used to fit; all measured in turn.
 
-    Gives `host`, `contention`, `handover_ms` (a batch), `network_ms` (`start` and `slope` of a batch), `nms_ms`,
+    Gives `host`, `delay`, `handover_ms` (a batch), `network_ms` (`start` and `slope` of a batch), `nms_ms`,
     `transfer_ms`, `read_ms` (`start` and `slope` by megapixels), and a row a setting under `checked` and `fitted`:
     its fields, `measured` and `predicted` images/s, `error` (predicted / measured - 1) and `samples`.
     """
@@ -221,7 +222,7 @@ def measure_prediction(
 
     laws = {f"{name}, {way}" if way else name: dataclasses.asdict(law) for (name, way), law in model.read.items()}
     return {
-        "host": dataclasses.asdict(host), "contention": model.contention, "handover_ms": model.handover,
+        "host": dataclasses.asdict(host), "delay": model.delay, "handover_ms": model.handover,
         "network_ms": {name: dataclasses.asdict(law) for name, law in model.network.items()},
         "nms_ms": dict(model.nms), "transfer_ms": dict(model.transfer), "read_ms": laws,
         "fitted": [row(point) for point in fitting], "checked": [row(point) for point in checking],

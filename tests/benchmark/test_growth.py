@@ -71,8 +71,10 @@ def test_the_formula_by_hand():
     parts = Parts(read=4, transfer=1, network=10, nms=1, handover=0.5)
     assert parts.end_to_end(0, Host(2, 2)) == 16  # one after the other, nothing handed over
     assert parts.end_to_end(1, Host(2, 2)) == pytest.approx((1 + 1 + 0.5 + 20 + 4) / 2)  # both cores at work
-    assert parts.end_to_end(1, Host(2, 2), 1.2) == pytest.approx(1.2 * 26.5 / 2)
+    assert parts.end_to_end(1, Host(2, 2), 1.2) == pytest.approx(12.5 + 1.2 * 4)  # the network is held up
     assert parts.end_to_end(1, Host(8, 2)) == 12.5
+    assert parts.end_to_end(1, Host(8, 2), 1.2) == pytest.approx(12.5 + 1.2)  # on a quarter of the cores
+    assert parts.end_to_end(1, Host(8, 0), 1.2) == 12.5
     assert dataclasses.replace(parts, read=100).end_to_end(4, Host(8, 0)) == 25  # a GPU that waits for four workers
 
 
@@ -87,7 +89,7 @@ def test_a_known_machine_is_found_again():
         {"rgb": 0.5, "dct": 0.2},
         {("rgb", None): Line(1, 9, 0), ("dct", None): Line(0.5, 5, 0), ("dct", "reencode"): Line(2, 8, 0)},
         handover=2.0,
-        contention=1.3,
+        delay=1.1,
     )
 
     def sample(point) -> Sample:
@@ -100,7 +102,7 @@ def test_a_known_machine_is_found_again():
     fitting, checking = fitting_points(networks, ways), checking_points(networks, ways)
     assert not set(fitting) & set(checking)
     found = fit({point: [sample(point)] * 3 for point in fitting}, true.host)
-    assert found.contention == pytest.approx(1.3, abs=0.011) and found.handover == pytest.approx(2.0)
+    assert found.delay == pytest.approx(1.1, abs=0.011) and found.handover == pytest.approx(2.0)
     for point in checking:
         assert found.images_per_s(point) == pytest.approx(true.images_per_s(point), rel=0.01)
 
@@ -162,5 +164,5 @@ def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     for row in found["checked"]:
         assert row["predicted"] > 0 and row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
     page = "\n".join(growth_page(rows, found))
-    assert "size to the" in page and f"{found['contention']:.2f}" in page
+    assert "size to the" in page and f"{found['delay']:.2f}" in page
     assert draw_growth(rows, found, tmp_path) == ["scaling.png", "prediction.png"]
