@@ -54,10 +54,11 @@ def _prediction(found: dict[str, Any]) -> list[str]:
     within = sum(error <= PREDICTION_BAR for error in errors)
     host = found["host"]
     lines = [
-        f"Fitted on {len(found['fitted'])} settings (a worker's reading holds the network up by {found['delay']:.2f} of "
-        f"its time, handing over a batch {found['handover_ms']:.1f} ms, {host['threads']} threads on {host['cores']} cores), held against "
-        f"{len(errors)} others: {within} within {PREDICTION_BAR:.0%}, median error {summary(errors)['median']:.1%}, "
-        f"largest {max(errors):.1%}. The formula is in `jpegdeep_torch/benchmark/prediction.py`.", "",
+        f"Fitted on {len(found['fitted'])} settings (a worker's reading holds the network up by {found['delay']:.2f} "
+        f"of its time, handing over a batch {found['handover_ms']:.1f} ms, {host['threads']} threads on "
+        f"{host['cores']} cores), held against {len(errors)} others: {within} within {PREDICTION_BAR:.0%}, median "
+        f"error {summary(errors)['median']:.1%}, largest {max(errors):.1%}. The formula is in "
+        "`jpegdeep_torch/benchmark/prediction.py`.", "",
     ]  # fmt: skip
     table = [["network", "batch", "workers", "image", "coefficients by", "measured, images/s", "predicted", "error"]]
     for row in found["checked"]:

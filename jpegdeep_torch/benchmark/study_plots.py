@@ -39,7 +39,8 @@ def bare_axes(figure: Any, columns: int = 1) -> list[Any]:
 
 def legend_above(axes: Any, columns: int = 2) -> None:
     """Where no bar or line is."""
-    axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _line(axes: Any, places: list[float], rows: list[Row], colour: str, label: str, dashed: bool = False) -> None:
