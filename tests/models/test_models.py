@@ -11,7 +11,7 @@ from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.models import ANCHOR_SCALES, create_model, list_models, model_config
 from jpegdeep_torch.models.layers import L2Normalization, SameConv2d, max_pool_2x2
 
-# Not smaller: on an AMD Zen 5, oneDNN in PyTorch 2.14.1 ends the process in the backward pass of a 1x1 convolution of
+# Not smaller: on an AMD Zen 5, oneDNN in PyTorch 2.15.0 ends the process in the backward pass of a 1x1 convolution of
 # stride 2 from 8 channels, which ResNets of 1/32 have.
 SMALL = 1 / 8
 
