@@ -36,17 +36,24 @@ class Slot:
     def __init__(self, owner: _Slots, size: int):
         self.owner, self.key, self.was_passed = owner, (owner.process, next(owner.numbers)), False
         self.size = -(-size // _FLAG_BYTES) * _FLAG_BYTES  # whole values of any type
-        self.memory = torch.empty(self.size + _FLAG_BYTES, dtype=torch.uint8).share_memory_()
-        self.memory[-1] = 0
+        # A loader started in inference mode has workers in it, whose threads, which send, are not: an inference tensor
+        # could not be written to there.
+        with torch.inference_mode(False):
+            self.memory = torch.zeros(self.size + _FLAG_BYTES, dtype=torch.uint8).share_memory_()
+        self._bytes = self.memory.numpy()
         self._used: Callable[[], np.ndarray | None] = lambda: None  # by the worker itself
 
     @property
     def is_free(self) -> bool:
-        return self._used() is None and not self.memory[-1]
+        return self._used() is None and not self._bytes[-1]
+
+    def mark_taken(self) -> None:
+        """By the main process, which clears the mark."""
+        self._bytes[-1] = 1
 
     def lend(self) -> np.ndarray:
         """The slot is not free while the array lives, or any tensor made of it."""
-        lent = self.memory.numpy()[:-_FLAG_BYTES]
+        lent = self._bytes[:-_FLAG_BYTES]
         self._used = weakref.ref(lent)
         return lent
 
@@ -71,7 +78,7 @@ class Lease:
             return self.__reduce__()
         self._sent = True
         slot = self.slot
-        slot.memory[-1] = 1
+        slot.mark_taken()
         if slot.was_passed:
             return _received_again, (slot.key,)
         slot.was_passed = True

@@ -197,4 +197,4 @@ def test_the_page_tells_the_figures():
 def test_parts_that_do_not_fit_the_time_are_left(monkeypatch):
     rows = [{"model": name, "batch_size": 8, "images_per_s": {"median": 10.0}} for name in MODELS]
     study = SimpleNamespace(rows=lambda: rows, matrix=Matrix(MODELS))
-    assert eval.study.estimated_seconds("prediction", study) == pytest.approx(2 * 30)
+    assert eval.study.estimated_seconds("prediction", study) == pytest.approx(2 * 60)

@@ -55,6 +55,14 @@ def test_batches_that_are_kept_stay_as_they_are(sources, model, workers):
     assert_equal(kept, inputs_of(loader(sources * 3, model)))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_loader_started_in_inference_mode(sources, model):
+    """Its worker is forked into that mode, and sends from a thread that is not in it."""
+    with torch.inference_mode():
+        kept = inputs_of(loader(sources * 3, model, workers=1))
+    assert_equal(kept, inputs_of(loader(sources * 3, model)))
+
+
 def test_a_view_alone_keeps_its_memory(sources):
     """The batch is gone, and so are its tensors; what is left of them is one number each, read at the end."""
     expected = [batch.inputs[0][0, :2, 3, 4].clone() for batch in loader(sources)]
