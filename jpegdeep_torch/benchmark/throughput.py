@@ -76,6 +76,9 @@ def take_turns(
     have no such cell.
     """
     runs = {(subject.label, cell): run for subject, cell in pairs if (run := subject.stage(cell)) is not None}
+    for (_, cell), run in runs.items():
+        if cell.workers:  # they are forked here, which slows the next batch of whoever shares this process's memory
+            run()
     settle = {key: _settle(run, key[1]) for key, run in runs.items()}
     samples: dict[tuple[str, Cell], list[Sample]] = {key: [] for key in runs}
     rounds, started = 0, time.perf_counter()
