@@ -6,7 +6,6 @@ python -m eval.dct_difference WEIGHTS DIR
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.evaluation.dct_difference import dct_difference, table
-from jpegdeep_torch.evaluation.records import run_header, write_json
+from jpegdeep_torch.evaluation.records import run_header, shortened, write_json
 from jpegdeep_torch.weights import load_model
 
 
@@ -54,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     print(table(result))
     if args.json:
-        figures = dataclasses.asdict(result) | {"found": result.found}
-        write_json(args.json, run_header("eval.dct_difference", vars(args)) | {"results": [figures]})
+        samples = {name: shortened(getattr(result, name)) for name in ("score_differences", "box_differences_px")}
+        record = run_header("eval.dct_difference", vars(args)) | {"results": [result.summary()], "samples": samples}
+        write_json(args.json, record)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tests.jpeg_samples import jpeg, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+BCCD = (ROOT / "docs" / "bccd.md").read_text()
 COMMANDS = [line.strip() for line in README.splitlines() if re.match(r"    (python|make|pip) ", line)]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 BY_CI = {"make throughput", "make test"}  # .ci/run
@@ -115,3 +116,60 @@ def test_commands_and_python_run_as_they_stand(place, monkeypatch, capsys):
 def test_files_that_the_readme_links_to_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / target).exists(), target
+
+
+def spread(row: dict, digits: int) -> str:
+    return "{median:.{n}f} ({p10:.{n}f} to {p90:.{n}f})".format(**row, n=digits)
+
+
+def test_measured_speeds_are_what_the_command_wrote():
+    written = json.loads((ROOT / "docs" / "throughput.json").read_text())
+    stages = {"network alone": "model", "JPEG bytes to boxes": "e2e"}
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:1] == "|"]
+    rows = [row for row in table if row[0] in stages]
+    assert len(rows) == 6
+    for where, batch, nms, *figures in rows:
+        cell = {"stage": stages[where], "batch_size": int(batch), "nms": nms == "yes"}
+        (ratio,) = [row for row in written["ratios"] if row.items() >= cell.items()]
+        speeds = {row["model"]: row["images_per_s"] for row in written["results"] if row.items() >= cell.items()}
+        assert figures == [
+            spread(speeds["ssd300_vgg16"], 1), spread(speeds["ssd300_vgg16_dct"], 1), spread(ratio, 2)
+        ]  # fmt: skip
+    versions = written["versions"]
+    assert f"torch {versions['torch']}, float32" in README
+    (stages_ms,) = [
+        row["stages_ms"] for row in written["results"]
+        if (row["model"], row["stage"], row["batch_size"], row["nms"]) == ("ssd300_vgg16_dct", "e2e", 8, True)
+    ]  # fmt: skip
+    text = " ".join(README.split())
+    assert f"{stages_ms['network']:.0f} ms in the network, {stages_ms['nms']:.1f} in decoding boxes and NMS" in text
+    assert f"takes a worker {stages_ms['read'] + stages_ms['decode'] + stages_ms.get('resize', 0):.1f} ms" in text
+
+
+def test_accuracies_are_what_the_commands_wrote():
+    (found,) = json.loads((ROOT / "docs" / "dct_difference.json").read_text())["results"]
+    text = " ".join(README.split())
+    assert f"{found['equal']:.2%} of the input coefficients are equal" in text
+    assert f"of {found['detections']:,} detections {found['found']:.2%} are found again" in text
+    score, box = found["score_difference"], found["box_difference_px"]
+    assert "| score differs by | " + " | ".join(f"{value:.2g}" for value in score.values()) + " |" in README
+    assert "| box differs by | " + " | ".join(f"{value:.2g} px" for value in box.values()) + " |" in README
+    by_dct, by_reencode = (f"{bccd(run)['map_area']:.3f}" for run in ("vgg_dct", "vgg_dct_reencode"))
+    assert f"reaches a mAP of {by_dct} on the test set" in text
+    assert f"Its mAP is {by_dct} by `dct` and {by_reencode} by `reencode`" in text
+
+
+def bccd(run: str) -> dict:
+    (row,) = json.loads((ROOT / "docs" / "bccd" / f"{run}.json").read_text())["results"]
+    return row
+
+
+def test_the_table_of_bccd_is_what_eval_voc_wrote():
+    table = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in BCCD.splitlines()]
+    rows = [row for row in table if row[0].startswith("bccd_")]
+    assert len(rows) == 5
+    for recipe, seed, model, *_, whole, platelets, rbc, wbc, _ in rows:
+        found = bccd(recipe.removeprefix("bccd_") + ("1" if seed == "1" else ""))
+        each = {row["name"]: f"{row['ap_area']:.3f}" for row in found["classes"]}
+        assert found["model"] == model and f"{found['map_area']:.3f}" == whole
+        assert each == {"Platelets": platelets, "RBC": rbc, "WBC": wbc}

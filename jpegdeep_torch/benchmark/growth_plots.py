@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .plot import COLOURS, new_figure, save_figure
-from .study_plots import bare_axes, legend_above
+from .plot import COLOURS, bare_axes, legend_above, new_figure, save_figure
 
 _VARIED = ("batch", "threads", "workers", "megapixels")
 

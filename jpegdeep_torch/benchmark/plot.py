@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
     shown = [s for s in subjects if not isinstance(s, Convolution)]
     width = 0.8 / len(shown)
     figure = new_figure(2 + 0.6 * len(results) * len(shown), 4.2)
-    axes = figure.subplots()
+    (axes,) = bare_axes(figure)
     for i, subject in enumerate(shown):
         groups = [(g, result) for g, result in enumerate(results) if subject.label in result.samples]
         speeds = [summary(result.images_per_s(subject.label)) for _, result in groups]
@@ -42,10 +42,9 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
             axes.annotate(f"x{ratio:.2f}", (place, speed["p90"]), (0, 3), **above)
     axes.set_xticks(range(len(results)), [_cell_label(result) for result in results])
     axes.set_ylabel("images/s")
-    axes.set_title(title, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     axes.margins(y=0.15)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    legend_above(axes)
     save_figure(figure, path)
 
 
@@ -59,6 +58,20 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def bare_axes(figure: Any, columns: int = 1) -> list[Any]:
+    """Subplots side by side, without the upper and the right line."""
+    axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def legend_above(axes: Any, columns: int = 2) -> None:
+    """Where no bar or line is."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

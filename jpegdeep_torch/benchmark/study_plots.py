@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .plot import COLOURS, new_figure, save_figure
+from .plot import COLOURS, bare_axes, legend_above, new_figure, save_figure
 from .rows import Row, Rows, ratio_samples, stage_times
 from .stats import summary
 from .study_page import ratio_pairs, stage_rows
@@ -27,20 +27,6 @@ def draw(rows: Rows, folder: Path) -> list[str]:
             save_figure(figure, folder / name)
             drawn.append(name)
     return drawn
-
-
-def bare_axes(figure: Any, columns: int = 1) -> list[Any]:
-    """Subplots side by side, without the upper and the right line."""
-    axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def legend_above(axes: Any, columns: int = 2) -> None:
-    """Where no bar or line is."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _line(axes: Any, places: list[float], rows: list[Row], colour: str, label: str, dashed: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -33,6 +34,14 @@ class Difference:
     def found(self) -> float:
         """Share of the detections of 'reencode' for which 'dct' has one of the class with IoU >= 0.5."""
         return len(self.score_differences) / max(1, self.detections)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, without the differences of single detections."""
+        return {
+            "images": self.images, "equal": self.equal, "detections": self.detections, "found": self.found,
+            "score_difference": _spread(self.score_differences),
+            "box_difference_px": _spread(self.box_differences_px),
+        }  # fmt: skip
 
 
 def dct_difference(
@@ -87,17 +96,21 @@ def _matched(got: dict[str, Tensor], expected: dict[str, Tensor], score: float) 
     return list(zip(score_difference.tolist(), box_difference.tolist()))
 
 
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    figures = np.percentile(values, (50, 95, 100)).tolist() if len(values) else [None] * 3
+    return dict(zip(("median", "p95", "largest"), figures))
+
+
 def table(difference: Difference) -> str:
     """As Markdown."""
-    d = difference
+    d, summary = difference, difference.summary()
     lines = [
         f"| {d.images} images, {d.detections} detections | median | 95% below | largest |",
         "| --- | --- | --- | --- |",
     ]
-    rows = (("score differs by", d.score_differences, ""), ("box differs by", d.box_differences_px, " px"))
-    for title, values, unit in rows:
-        figures = np.percentile(values, (50, 95, 100)) if values else [float("nan")] * 3
-        lines.append(f"| {title} | " + " | ".join(f"{value:.3g}{unit}" for value in figures) + " |")
+    for title, name, unit in (("score", "score_difference", ""), ("box", "box_difference_px", " px")):
+        figures = ["none" if value is None else f"{value:.3g}{unit}" for value in summary[name].values()]
+        lines.append(f"| {title} differs by | {' | '.join(figures)} |")
     lines += [
         "",
         f"Equal input coefficients: {d.equal:.2%}.  Detections found again (class, IoU >= 0.5): {d.found:.2%}.",

@@ -46,7 +46,7 @@ def voc_record(result: VocResult, names: Sequence[str]) -> tuple[dict[str, Any],
             {
                 "name": name,
                 "positives": [[int(i), int(match.positives[i])] for i in np.flatnonzero(match.positives)],
-                "scores": _short(match.scores),
+                "scores": shortened(match.scores.tolist()),
                 "images": match.images.tolist(),
                 "hits": hit.astype(int).tolist(),
                 "neutral": (match.outcomes < 0).astype(int).tolist(),
@@ -72,7 +72,7 @@ def coco_record(result: CocoResult, names: Sequence[str], image_ids: Sequence[in
             {
                 "name": item.name,
                 "positives": sorted([place[image], count] for image, count in item.positives.items()),
-                "scores": _short(item.scores),
+                "scores": shortened(item.scores.tolist()),
                 "images": [place[image] for image in item.image_ids.tolist()],
                 "hits": item.hits.tolist(),
                 "neutral": item.neutral.tolist(),
@@ -158,8 +158,9 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     return record
 
 
-def _short(scores: np.ndarray) -> list[float]:
-    return [float(f"{score:.5g}") for score in scores.tolist()]
+def shortened(values: Sequence[float]) -> list[float]:
+    """To five digits."""
+    return [float(f"{value:.5g}") for value in values]
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """'dct' against 'reencode': the command on small files, and its figures by hand."""
 
 import json
+import statistics
 
 import pytest
 import torch
@@ -17,11 +18,17 @@ def test_the_command(dataset, weights, tmp_path):
     images, out = dataset / "JPEGImages", tmp_path / "d.json"
     done = run("dct_difference", weights(), images, "--json", out)
     assert done.returncode == 0 and "21 images" in done.stdout, done.stderr
-    (row,) = json.loads(out.read_text())["results"]
+    written = json.loads(out.read_text())
+    (row,), samples = written["results"], written["samples"]
     reference = Detector.load(weights(), dct="reencode", workers=0)(images)
     assert row["detections"] == sum(len(answer["scores"]) for answer in reference)
     assert 0.95 < row["equal"] < 1 and 0.5 < row["found"] <= 1
-    assert len(row["score_differences"]) == len(row["box_differences_px"]) == round(row["found"] * row["detections"])
+    scores, boxes = samples["score_differences"], samples["box_differences_px"]
+    assert len(scores) == len(boxes) == round(row["found"] * row["detections"])
+    for found, values in ((row["score_difference"], scores), (row["box_difference_px"], boxes)):
+        assert found["median"] == pytest.approx(statistics.median(values), rel=1e-4, abs=1e-9)
+        assert found["largest"] == pytest.approx(max(values), rel=1e-4)
+        assert sum(value <= found["p95"] for value in values) == pytest.approx(0.95 * len(values), abs=2)
 
 
 def test_matches_by_hand():
