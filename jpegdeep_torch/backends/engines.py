@@ -4,17 +4,15 @@
     OpenVINO  FILE.xml and FILE.bin, with a description in the runtime information of FILE.xml
     TensorRT  FILE.ep (an ExportedProgram around the engine), with a description in FILE.ep.json
 
-The description is one JSON object (`Description`).
+The description is one JSON object (`Description`, in description.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,89 +21,21 @@ from torch import Tensor, nn
 
 from ..detection import NMSConfig
 from ..errors import BackendUnavailable, CheckpointError, ModelError
-from ..weights import WeightsInfo, describe, sha256_of, written_whole
+from ..weights import sha256_of, written_whole
 from . import trt
 from .base import Runner, on_device
+from .description import KEY, Description, check_weights, describe_engine
 from .export import batch_shapes, example_inputs
 from .onnx_export import check_calibration, quantize_onnx, quietly, require_onnx, to_onnx
 from .ort import OnnxRuntimeBackend, open_session, require_onnxruntime, session_function
 from .ov import OpenVinoBackend, compile_openvino, compiled_function, require_openvino, to_openvino
 
-FORMAT_VERSION = 1
-KEY = "jpegdeep_torch"
 ENGINE_BACKENDS = {"onnx": ".onnx", "openvino": ".xml", "trt": ".ep"}  # name on the command line -> suffix
 PRECISIONS = {
     "onnx": ("float32", "int8"),
     "openvino": ("float32", "int8"),
     "trt": ("float32", "float16", "bfloat16", "int8"),
 }
-
-
-@dataclass(frozen=True)
-class Description:
-    """What an engine file says of itself."""
-
-    backend: str
-    precision: str
-    batch_sizes: tuple[int, ...]
-    model: str
-    num_classes: int
-    anchor_scales: tuple[float, ...] | None
-    preset: str
-    inputs: dict[str, tuple[int, int, int]]
-    class_names: tuple[str, ...] | None = None
-    nms: dict[str, float] | None = None  # of a file that ends in boxes
-    weights_file: str | None = None
-    weights_sha256: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    gpu: str | None = None
-    data_sha256: str | None = None  # of a second file that belongs to this one
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str, path: object) -> Description:
-        """CheckpointError where it is of another format or incomplete."""
-        try:
-            values = json.loads(text)
-            found = values["format_version"]
-            if found != FORMAT_VERSION:
-                raise CheckpointError(
-                    f"{path}: is of engine format {found}, this jpegdeep_torch reads {FORMAT_VERSION}: build it again"
-                )
-            for name in ("batch_sizes", "anchor_scales", "class_names"):
-                values[name] = tuple(values[name]) if values[name] is not None else None
-            values["inputs"] = {name: tuple(shape) for name, shape in values["inputs"].items()}
-            return cls(**values)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: its description cannot be read ({type(error).__name__}: {error})") from None
-
-    @property
-    def is_detector(self) -> bool:
-        return self.anchor_scales is not None
-
-
-def describe_engine(
-    model: nn.Module, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None
-) -> Description:
-    """The description of `model`'s engine; `weights` is the file that `model` was loaded from."""
-    info: WeightsInfo = getattr(model, "info", None) or describe(model)
-    return Description(
-        backend=backend,
-        precision=precision,
-        batch_sizes=tuple(sorted(set(batch_sizes))),
-        model=info.model,
-        num_classes=info.num_classes,
-        anchor_scales=info.anchor_scales,
-        preset=info.preset,
-        inputs=dict(model.config.input_shapes()),
-        class_names=info.class_names,
-        weights_file=Path(weights).name if weights else None,
-        weights_sha256=sha256_of(weights) if weights else None,
-        versions={"torch": torch.__version__},
-    )
 
 
 def save_engine(
@@ -164,18 +94,6 @@ def load_engine(
     kind = {".onnx": _load_onnx, ".xml": _load_openvino}.get(path.suffix, _load_trt)
     runner = kind(path, device, weights, batch_sizes, threads)
     return runner
-
-
-def check_weights(description: Description, path: object, weights: str | os.PathLike[str] | None) -> None:
-    """CheckpointError where the engine was built from other weights than `weights`."""
-    if weights is None:
-        return
-    found = sha256_of(weights)
-    if found != description.weights_sha256:
-        raise CheckpointError(
-            f"{path}: stale: built from {description.weights_file or 'unnamed weights'} with SHA-256 "
-            f"{str(description.weights_sha256)[:12]}, but {weights} has {found[:12]}: build it again"
-        )
 
 
 def _finish(runner: Runner, description: Description) -> Runner:
