@@ -61,6 +61,12 @@ class TorchvisionPeer:
         return self.model([image.to(self.dtype) / 255 for image in images])
 
     @torch.inference_mode()
+    def prepared(self, jpegs: Sequence[bytes]) -> Tensor:
+        """JPEGs -> (N, 3, 300, 300), as `network` takes them."""
+        images = [image.to(self.dtype) / 255 for image in self._decoded(jpegs, self.device)]
+        return self.model.transform(images)[0].tensors
+
+    @torch.inference_mode()
     def network(self, images: Tensor) -> dict[str, Tensor]:
         """Transformed images, (N, 3, 300, 300) -> raw outputs: the network alone."""
         return self.model.head(list(self.model.backbone(images).values()))
@@ -91,7 +97,7 @@ def _fit_heads(model: nn.Module, images: list[Tensor]) -> None:
 
 
 class TimedPeer:
-    """A peer as `benchmark.throughput.measure` takes it: end to end, with its own NMS; other stages it has not."""
+    """A peer as `benchmark.throughput.measure` takes it: end to end with its own NMS, and its network alone without."""
 
     label = TorchvisionPeer.name
 
@@ -100,20 +106,26 @@ class TimedPeer:
         self.jpegs = list(jpegs)
 
     def stage(self, cell: Cell) -> Callable[[], Sample] | None:
-        """One batch after the other of the JPEGs, over and over."""
-        if cell.stage != "e2e" or not cell.nms or cell.dct is not None:
+        """One batch after the other of the JPEGs, over and over; for the network alone the first one, transformed."""
+        if cell.dct is not None or cell.nms != (cell.stage == "e2e"):
             return None
         jpegs = itertools.cycle(self.jpegs)
+        if cell.stage == "model":
+            inputs = self.peer.prepared(list(itertools.islice(jpegs, cell.batch_size)))
+            return lambda: self._timed(lambda: self.peer.network(inputs), cell)
 
         def run() -> Sample:
             batch = list(itertools.islice(jpegs, cell.batch_size))
-            started = time.perf_counter()
-            self.peer(batch)
-            if self.peer.device.type == "cuda":
-                torch.cuda.synchronize(self.peer.device)
-            return Sample(cell.batch_size, time.perf_counter() - started)
+            return self._timed(lambda: self.peer(batch), cell)
 
         return run
+
+    def _timed(self, call: Callable[[], object], cell: Cell) -> Sample:
+        started = time.perf_counter()
+        call()
+        if self.peer.device.type == "cuda":
+            torch.cuda.synchronize(self.peer.device)
+        return Sample(cell.batch_size, time.perf_counter() - started)
 
 
 def make_timed_peer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .feeding import cores_per_gpu
@@ -13,6 +13,7 @@ from .stats import summary
 
 _MEGAPIXELS = (0.1875, 2.0, 12.0)  # VOC's commonest size, a web picture, a camera's
 MEMORY_BAR_MIB, PREDICTION_BAR, RATIO_BAR, NMS_BAR, OVERLAP_BAR = 1.2 * 1024, 0.10, 2.0, 0.03, 0.05
+LINEAR_BAR = 0.10  # a cost's largest distance from its line
 
 
 def growth_page(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | None) -> list[str]:
@@ -33,20 +34,21 @@ def growth_page(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | 
 
 
 def _scaling(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    table = [["network", "coefficients by", "varies", "cost", "measured", "grows as"]]
+    table = [["network", "coefficients by", "varies", "cost", "measured", "exponent", "grows as"]]
     for row in rows:
         points = ", ".join(f"{size:g}: {cost:.4g}" for size, cost in zip(row["sizes"], row["costs"]))
         table.append([f"`{row['model']}`", f"`{row['dct']}`" if row["dct"] else "", row["varies"], row["cost"], points,
-                      _law(row["fit"])])  # fmt: skip
+                      *_law(row)])  # fmt: skip
     return table
 
 
-def _law(fit: dict[str, Any]) -> str:
-    if fit["kind"] == "power":
-        return f"size to the {fit['exponent']:.2f} (within {fit['spread']:.1%})"
-    if fit["kind"] == "line":
-        return f"{fit['start']:.4g} + {fit['slope']:.4g} a unit (within {fit['spread']:.1%})"
-    return ""
+def _law(row: dict[str, Any]) -> tuple[str, str]:
+    """(the exponent, the law), the latter with its largest distance from a point where there are more than two."""
+    fit, count = row["fit"], len(row["sizes"])
+    if fit["kind"] == "one point":
+        return "", ""
+    law = "size to that" if fit["kind"] == "power" else f"{fit['start']:.4g} + {fit['slope']:.4g} a unit"
+    return f"{fit['exponent']:.2f}", f"{law} (within {fit['spread']:.1%})" if count > 2 else f"{law} (two points)"
 
 
 def _prediction(found: dict[str, Any]) -> list[str]:
@@ -93,7 +95,7 @@ def bars(rows: Rows, scaling: Sequence[dict[str, Any]], prediction: dict[str, An
     def held(what: str, value: str, met: bool) -> None:
         table.append([what, value, "met" if met else "MISSED"])
 
-    for row in rows.rows:
+    for row in sorted(rows.rows, key=lambda row: row["batch_size"]):
         base = rows.beside(row, rows.rgb) if row["model"] in rows.dct[:1] and rows.rgb else None
         first = base and row["backend"] == rows.matrix.backends[0] and row["block"].startswith("core")
         if first and (row["stage"], row["nms"]) in (("model", False), ("e2e", True)):
@@ -101,33 +103,34 @@ def bars(rows: Rows, scaling: Sequence[dict[str, Any]], prediction: dict[str, An
             ratio = ratio_samples(row, base)
             held(f"DCT/RGB, {stage}, batch {row['batch_size']}: at least {RATIO_BAR}", speed_text(ratio, 2),
                  summary(ratio)["median"] >= RATIO_BAR)  # fmt: skip
-    size = rows.matrix.base_batch
     for model in rows.dct[:1]:
-        whole = rows.find(model, "e2e", size, True)
-        if whole:
-            share = whole["stages_ms"]["nms"] / wall_ms(whole)
-            held(
-                f"NMS, of DCT's end-to-end time, batch {size}: at most {NMS_BAR:.0%}", f"{share:.1%}", share <= NMS_BAR
-            )
-        two = rows.find(model, "e2e", size, True, 2)
-        alone = two and rows.find(model, "model", size, True, block=two["block"])
-        if alone:
-            reached = ratio_samples(two, alone)
-            held(f"end to end over network with NMS alone, 2 workers: at least {1 - OVERLAP_BAR:.2f}",
-                 speed_text(reached, 3), summary(reached)["median"] >= 1 - OVERLAP_BAR)  # fmt: skip
+        for size in sorted(rows.matrix.batch_sizes):
+            _hold_batch(rows, model, size, held)
     for row in scaling:
-        if (
-            row["model"] in rows.dct[:1]
-            and row["varies"] == "batch"
-            and row["cost"].startswith("MiB")
-            and 8 in row["sizes"]
-        ):
+        of_memory = row["varies"] == "batch" and row["cost"].startswith("MiB above")
+        if row["model"] in rows.dct[:1] and of_memory and 8 in row["sizes"]:
             peak = row["costs"][row["sizes"].index(8)]
-            held(f"peak memory of DCT, batch 8: under {MEMORY_BAR_MIB:.0f} MiB; growth linear",
-                 f"{peak:.0f} MiB; {_law(row['fit'])}", peak < MEMORY_BAR_MIB)  # fmt: skip
+            held(f"peak memory of DCT, batch 8: under {MEMORY_BAR_MIB:.0f} MiB", f"{peak:.0f} MiB",
+                 peak < MEMORY_BAR_MIB)  # fmt: skip
+            held(f"its growth with the batch: linear, within {LINEAR_BAR:.0%}", _law(row)[1],
+                 len(row["sizes"]) > 2 and row["fit"]["spread"] <= LINEAR_BAR)  # fmt: skip
     if prediction:
         good = sum(abs(row["error"]) <= PREDICTION_BAR for row in prediction["checked"])
         count = len(prediction["checked"])
         held(f"predicted end-to-end speed within {PREDICTION_BAR:.0%} for 10 settings not fitted",
              f"{good} of {count}", good == count >= 10)  # fmt: skip
     return table
+
+
+def _hold_batch(rows: Rows, model: str, size: int, held: Callable[[str, str, bool], None]) -> None:
+    """NMS's share, and what end to end reaches of the network alone."""
+    whole = rows.find(model, "e2e", size, True)
+    if whole:
+        share = whole["stages_ms"]["nms"] / wall_ms(whole)
+        held(f"NMS, of DCT's end-to-end time, batch {size}: at most {NMS_BAR:.0%}", f"{share:.1%}", share <= NMS_BAR)
+    two = rows.find(model, "e2e", size, True, 2)
+    alone = two and rows.find(model, "model", size, False, block=two["block"])
+    if alone:
+        reached = ratio_samples(two, alone)
+        held(f"end to end with 2 workers over the network alone, batch {size}: at least {1 - OVERLAP_BAR:.2f}",
+             speed_text(reached, 3), summary(reached)["median"] >= 1 - OVERLAP_BAR)  # fmt: skip

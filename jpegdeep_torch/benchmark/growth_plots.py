@@ -38,7 +38,7 @@ def _growth(rows: Sequence[dict[str, Any]]) -> Any:
         shown = [row for row in rows if row["varies"] == size]
         for row, colour in zip(shown, COLOURS[1:]):
             fit, name = row["fit"], row["model"].removeprefix("ssd300_") + (f", {row['dct']}" if row["dct"] else "")
-            law = f", exponent {fit['exponent']:.2f}" if fit["kind"] == "power" else ""
+            law = f", exponent {fit['exponent']:.2f}" if fit["kind"] != "one point" else ""
             axes.plot(row["sizes"], row["costs"], "o", color=colour, label=name + law)
             if fit["kind"] != "one point":
                 line = np.geomspace(min(row["sizes"]), max(row["sizes"]), 50)
@@ -53,6 +53,8 @@ def _growth(rows: Sequence[dict[str, Any]]) -> Any:
             axes.minorticks_off()
         else:
             axes.set_ylim(bottom=0)
+            if size != "megapixels":
+                axes.set_xticks(shown[0]["sizes"])
         axes.set_xlabel(size)
         axes.set_ylabel(shown[0]["cost"], fontsize=8)
         legend_above(axes, 1)

@@ -27,16 +27,20 @@ class MemoryPoint:
     threads: int = 1
     dct: str | None = None
     batches: int = 4
+    backend: str = "torch"
+    device: str = "cpu"
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
 class MemoryUse:
     """MiB.  `imported`: with all libraries loaded and nothing else; `peak`: above that, weights included; `workers`:
-    what the reading processes have for themselves, together."""
+    what the reading processes have for themselves, together; `gpu`: what PyTorch had of the GPU's at most."""
 
     imported: float
     peak: float
     workers: float
+    gpu: float = 0.0
 
 
 def measure_memory(point: MemoryPoint) -> MemoryUse:
@@ -86,11 +90,15 @@ def _run(point: MemoryPoint) -> MemoryUse:
     files = list(expand_sources(point.images))
     wanted = point.batches * point.batch_size
     sources = (files[i % len(files)] for i in range(wanted))
-    detector = Detector.load(point.weights, dct=point.dct, batch_size=point.batch_size, workers=point.workers)
+    detector = Detector.load(
+        point.weights, point.device, point.backend, dct=point.dct, precision=point.precision,
+        batch_size=point.batch_size, workers=point.workers,
+    )  # fmt: skip
     for answer in detector.stream(sources):
         if answer.index % point.batch_size == 0:
             workers = max(workers, _children_mib())
-    return MemoryUse(imported, _status_mib("VmHWM") - imported, workers)
+    gpu = torch.cuda.max_memory_reserved(detector.device) / 2**20 if detector.device.type == "cuda" else 0.0
+    return MemoryUse(imported, _status_mib("VmHWM") - imported, workers, gpu)
 
 
 if __name__ == "__main__":

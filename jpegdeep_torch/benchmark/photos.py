@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import DatasetError
 from ..jpeg.pixels import decode_rgb
@@ -32,11 +35,23 @@ def builtin_jpegs(count: int = 32, seed: int = 0) -> list[bytes]:
     return [_cut(photographs[i % len(photographs)], generator) for i in range(count)]
 
 
-def mosaic_jpegs(tiles: int, count: int = 8, seed: int = 0) -> list[bytes]:
-    """`count` JPEGs of tiles x tiles of the photographs, 4:2:0, quality 90: larger files of unchanged detail."""
-    cuts = [decode_rgb(data) for data in builtin_jpegs(count * tiles * tiles, seed)]
+def mosaic_jpegs(jpegs: Sequence[bytes], tiles: int, count: int = 8) -> list[bytes]:
+    """`count` JPEGs of tiles x tiles pictures, 4:2:0, quality 90: larger files of unchanged detail.
+
+    The pictures are `jpegs`, over and over where there are fewer, each cut and scaled to 500x375.
+    """
+    used = [_fitted(data) for data in jpegs[: count * tiles * tiles]]
+    cuts = list(itertools.islice(itertools.cycle(used), count * tiles * tiles))
     rows = [np.concatenate(cuts[i : i + tiles], axis=1) for i in range(0, len(cuts), tiles)]
     return [encode_jpeg(np.concatenate(rows[i : i + tiles]), QUALITY) for i in range(0, len(rows), tiles)]
+
+
+def _fitted(data: bytes) -> np.ndarray:
+    """(375, 500, 3) uint8."""
+    pixels = decode_rgb(data)
+    if pixels.shape[:2] == (HEIGHT_PX, WIDTH_PX):
+        return pixels
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (WIDTH_PX, HEIGHT_PX), Image.Resampling.LANCZOS))
 
 
 def _cut(photograph: Image.Image, generator: np.random.Generator) -> bytes:

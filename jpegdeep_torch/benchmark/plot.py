@@ -27,7 +27,7 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
     """
     shown = [s for s in subjects if not isinstance(s, Convolution)]
     width = 0.8 / len(shown)
-    figure = new_figure(2 + 0.6 * len(results) * len(shown), 4.2)
+    figure = new_figure(max(5.0, 2 + 0.6 * len(results) * len(shown)), 4.2)  # room for the title
     (axes,) = bare_axes(figure)
     for i, subject in enumerate(shown):
         groups = [(g, result) for g, result in enumerate(results) if subject.label in result.samples]

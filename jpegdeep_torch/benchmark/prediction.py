@@ -24,10 +24,10 @@ import torch
 
 from .fits import Line, line
 from .photos import mosaic_jpegs
-from .scaling import megapixels
+from .scaling import HERE, Placed, megapixels
 from .stats import machine, summary
-from .subject import Cell, Network, Sample, Subject, make_subject
-from .throughput import take_turns
+from .subject import Cell, Network, Sample, Subject
+from .throughput import FEWEST_ROUNDS, take_turns
 
 _FILES = 8
 
@@ -115,13 +115,23 @@ def fitting_points(networks: Mapping[str, Network], ways: Sequence[str]) -> list
 
 
 def checking_points(networks: Mapping[str, Network], ways: Sequence[str]) -> list[Point]:
-    """What is predicted: other batch and image sizes, each number of workers."""
+    """What is predicted: batch sizes between those fitted and beyond, other image sizes, each number of workers."""
     points = []
     for i, (name, network) in enumerate(networks.items()):
         for k, way in enumerate(_ways(network, ways)):
-            points += [Point(name, 4, 1, 2 + (i + k) % 2, way), Point(name, 4, 2 * ((i + k) % 2), 3, way)]
+            between, beyond = (4, 12) if (i + k) % 2 else (12, 4)
+            points += [Point(name, between, 1, 2 + (i + k) % 2, way), Point(name, beyond, 2 * ((i + k) % 2), 3, way)]
         points += [Point(name, 4, 2, 2)]
     return points
+
+
+def seconds_needed(
+    networks: Mapping[str, Network], ways: Sequence[str], seconds: float, images_per_s: Mapping[str, float]
+) -> float:
+    """About how long `measure_prediction` takes for networks of these speeds."""
+    points = [*fitting_points(networks, ways), *checking_points(networks, ways)]
+    a_round = sum(point.batch_size / images_per_s[point.network] for point in points)
+    return max(seconds * len(points), FEWEST_ROUNDS * a_round) + 2 * a_round
 
 
 def _ways(network: Network, ways: Sequence[str]) -> list[str | None]:
@@ -130,15 +140,16 @@ def _ways(network: Network, ways: Sequence[str]) -> list[str | None]:
 
 def measure_points(
     networks: Mapping[str, Network],
+    jpegs: Sequence[bytes],
     points: Sequence[Point],
     seconds: float,
-    device: str = "cpu",
+    placed: Placed = HERE,
     on_round: Callable[[], None] | None = None,
 ) -> dict[Point, list[Sample]]:
-    """All points in turn, `seconds` each."""
+    """All points in turn, `seconds` each; images are mosaics of `jpegs`."""
     sizes = sorted({point.batch_size for point in points})
-    made = {name: make_subject(network, "torch", device, "float32", sizes) for name, network in networks.items()}
-    mosaics = {tiles: mosaic_jpegs(tiles, _FILES) for tiles in sorted({point.tiles for point in points})}
+    made = {name: placed.subject(network, sizes) for name, network in networks.items()}
+    mosaics = {tiles: mosaic_jpegs(jpegs, tiles, _FILES) for tiles in sorted({point.tiles for point in points})}
 
     def subject(point: Point) -> Subject:
         own = made[point.network]
@@ -198,9 +209,10 @@ def _stages_ms(samples: Sequence[Sample]) -> dict[str, float]:
 
 def measure_prediction(
     networks: Mapping[str, Network],
+    jpegs: Sequence[bytes],
     ways: Sequence[str],
     seconds: float,
-    device: str = "cpu",
+    placed: Placed = HERE,
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Fits, predicts, and holds the prediction against settings that were not used to fit; all measured in turn.
@@ -210,8 +222,8 @@ def measure_prediction(
     its fields, `measured` and `predicted` images/s, `error` (predicted / measured - 1) and `samples`.
     """
     fitting, checking = fitting_points(networks, ways), checking_points(networks, ways)
-    measured = measure_points(networks, [*fitting, *checking], seconds, device, on_round)
-    host = Host(int(machine()["cores"]), torch.get_num_threads() if torch.device(device).type == "cpu" else 0)
+    measured = measure_points(networks, jpegs, [*fitting, *checking], seconds, placed, on_round)
+    host = Host(int(machine()["cores"]), torch.get_num_threads() if placed.on_cpu else 0)
     model = fit({point: measured[point] for point in fitting}, host)
 
     def row(point: Point) -> dict[str, Any]:

@@ -20,14 +20,17 @@ from ..data.reading import Source
 from ..errors import DatasetError, JpegDeepError
 from ..evaluation.records import differences, write_json
 from ..jpeg.pixels import DEFAULT_DECODER
+from ..models import model_config
 from ..weights import sha256_of
 from .stats import machine, versions
 from .subject import Cell, Network, Subject, Timed, make_network, make_subject
-from .throughput import FEWEST_ROUNDS, cell_json, interleave
+from .throughput import cell_json, interleave
 
 SETTINGS_FILE = "settings.json"
 BLOCKS_FOLDER = "blocks"
+ROUNDS = 5  # of a block, at least
 _WARM_UP = 2  # batches of a run before its first sample, for estimates
+_START_S = 0.5  # to start a worker, for estimates
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def varied(matrix: Matrix, batch_size: int) -> tuple[Cell, ...]:
     """All end-to-end cells, and of the core what they are held against: those runs are then taken in turn too."""
     ways = (None, *matrix.presets[1:])
     every = [Cell("e2e", batch_size, nms, w, dct) for nms in (True, False) for dct in ways for w in matrix.workers]
-    return Cell("model", batch_size, True), *every
+    return Cell("model", batch_size, False), Cell("model", batch_size, True), *every
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Setting:
 
     device: str = "cpu"
     precision: str = "float32"
-    seconds: float = 6.0  # a run, at least 3 rounds
+    seconds: float = 6.0  # a run, at least `ROUNDS` of them
     decoder: str = DEFAULT_DECODER
     seed: int = 0
     weights: dict[str, str] = field(default_factory=dict)  # model: safetensors file
@@ -165,15 +168,16 @@ class Study:
     ) -> list[Block]:
         """Measures what is missing, or the first `most` of it -> the blocks still missing, for which there was no time
         before `deadline` (of time.monotonic()).  A block that cannot be done in time by what is known of its networks
-        is left out; the first block of all is done whatever it takes, so that there is something to tell.
+        is left out; the first block of all is done whatever it takes, so that there is something to tell.  `on_block`
+        is called with each block that begins.
         """
         for block in self.missing()[:most]:
-            on_block(block)
             rows = self.rows()
             if deadline is not None and rows and time.monotonic() + self._estimate(block, rows) > deadline:
                 continue
-            results = interleave(self._block_subjects(block), block.cells, self._seconds(block), on_round)
+            on_block(block)
             subjects = self._block_subjects(block)
+            results = interleave(subjects, block.cells, self._seconds(block), on_round, ROUNDS)
             finished: dict[str, Any] = {"block": block.name, "results": [], "ratios": []}
             for result in results:
                 own, ratios = cell_json(result, subjects)
@@ -218,13 +222,28 @@ class Study:
             )  # fmt: skip
         return self._networks[model]
 
+    def images_per_s(self, model: str, backend: str | None = None) -> float:
+        """The slowest speed that `model` has shown so far, on `backend` if it ran there; KeyError for none yet."""
+        rows = [row for row in self.rows() if row["model"] == model]
+        rows = [row for row in rows if row.get("backend") == backend] or rows
+        if not rows:
+            raise KeyError(model)
+        return min(row["images_per_s"]["median"] for row in rows)
+
     def _estimate(self, block: Block, rows: list[dict[str, Any]]) -> float:
-        """Seconds that a block will take at the least, by the speeds of its networks so far."""
-        a_round = 0.0
+        """Seconds that a block will take, by what its networks took so far."""
+        a_round, start = 0.0, 0.0
         for model in self.matrix.models:
-            speed = max((r["images_per_s"]["median"] for r in rows if r["model"] == model), default=float("inf"))
-            a_round += len(block.cells) * len(block.backends) * block.batch_size / speed
-        return _WARM_UP * a_round + max(FEWEST_ROUNDS * a_round, self._seconds(block))
+            for backend in block.backends:
+                cells = [c for c in block.cells if c.dct is None or model_config(model).is_dct]
+                a_round += len(cells) * block.batch_size / self.images_per_s(model, backend)
+                start += _START_S * sum(cell.workers for cell in cells)
+                if backend != "torch":
+                    start += max((r["build_seconds"] for r in rows if r.get("backend") == backend), default=0.0)
+        if block.peers:
+            runs = {(r["model"], r["stage"], r["nms"]) for r in rows if "backend" not in r}
+            a_round += sum(block.batch_size / self.images_per_s(model) for model, _, _ in runs)
+        return start + _WARM_UP * a_round + max(ROUNDS * a_round, self._seconds(block))
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:

@@ -15,12 +15,17 @@ GTX_1080 = {  # the Keras originals on a GTX 1080, images/s from preloaded tenso
     32: {("dct", True): 152.2, ("rgb", True): 90.9, ("dct", False): 227.0, ("rgb", False): 108.7},
     128: {("dct", True): 166.3, ("rgb", True): 93.9, ("dct", False): 242.3, ("rgb", False): 107.6},
 }
+_NAMED = 5  # settings, or files, named in a list; the others are counted
 _COLUMNS = (("dct", True), ("rgb", True), ("dct", False), ("rgb", False))
 
 
-def matrix_page(rows: Rows, settings: dict[str, Any], missing: Sequence[str], command: str) -> list[str]:
+def matrix_page(
+    rows: Rows, settings: dict[str, Any], missing: Sequence[str], command: str, left_out: Sequence[str] = ()
+) -> list[str]:
     """The lines of the part on the matrix: verdict first, tables after."""
-    lines = [*_heading(settings, missing, command), "", "## Verdict", "", *verdict(rows)]
+    lines = _heading(rows, settings, missing, command, left_out)
+    if told := verdict(rows):
+        lines += ["", "## Verdict", "", *told]
     for title, table in (
         ("Images/s from preloaded tensors, beside the Keras originals on a GTX 1080", _preloaded(rows)),
         ("Images/s from JPEG bytes to boxes, with NMS", _end_to_end(rows)),
@@ -34,18 +39,30 @@ def matrix_page(rows: Rows, settings: dict[str, Any], missing: Sequence[str], co
     return lines
 
 
-def _heading(settings: dict[str, Any], missing: Sequence[str], command: str) -> list[str]:
+def _heading(
+    rows: Rows, settings: dict[str, Any], missing: Sequence[str], command: str, left_out: Sequence[str]
+) -> list[str]:
     box, setting, installed = settings["machine"], settings["setting"], settings["versions"]
     where = box["gpu"] if setting["device"].startswith("cuda") else f"{box['cpu']}, {box['cores']} cores"
     lines = [
         "# Where the time goes", "",
         f"{where}, {settings['threads']} threads of PyTorch; torch {installed['torch']}; {setting['precision']}; "
-        f"images: {settings['pictures']['what']}. Figures are medians, with the 10th and the 90th percentile. Command:",
-        "", f"    {command}",
+        f"images: {settings['pictures']['what']}. {_rounds(rows)}Command:", "", f"    {command}",
     ]  # fmt: skip
     if missing:
-        lines += ["", f"There was no time for {', '.join(missing)}: the same command goes on with them."]
+        lines += ["", f"Not measured yet: {', '.join(missing)}. The same command goes on with them."]
+    if left_out:
+        more = [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
+        lines += ["", "Left out, for all networks:", "", *(f"- {line}" for line in [*left_out[:_NAMED], *more])]
     return lines
+
+
+def _rounds(rows: Rows) -> str:
+    counts = sorted({len(row["samples"]) for row in rows.rows})
+    if not counts:
+        return ""
+    spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"Figures are medians, with the 10th and the 90th percentile, of {spread} rounds. "
 
 
 def verdict(rows: Rows) -> list[str]:
@@ -69,7 +86,7 @@ def verdict(rows: Rows) -> list[str]:
             f"{binding(base).without_ms / b.without_ms:.2f}."
         )
         lines += _dct_details(rows, model, row)
-    lines += [f"- {_best(rows, model)}" for model in rows.detectors]
+    lines += [f"- {told}" for model in rows.detectors if (told := _best(rows, model))]
     return lines
 
 
@@ -83,32 +100,51 @@ def _binds(rows: Rows, model: str) -> str:
     data = f"; a worker reads an image in {reading_ms(row):.1f} ms meanwhile" if row["workers"] else ""
     return (
         f"`{model}`, end to end, batch {row['batch_size']}, {row['workers']} worker(s), {row['backend']}: "
-        f"{speed_text(row['samples'], 1)} images/s. **The {b.stage} binds**: {b.stage_ms:.1f} of {b.wall_ms:.1f} ms an "
-        f"image ({b.share:.1%}){data}. Were it free: {1e3 / b.without_ms:.0f} images/s."
+        f"{speed_text(row['samples'], 1)} images/s. **The {b.stage} binds**: on average {b.stage_ms:.1f} of "
+        f"{b.wall_ms:.1f} ms an image ({b.share:.1%}){data}. Were it free: {1e3 / b.without_ms:.0f} images/s."
     )
 
 
 def _dct_details(rows: Rows, model: str, row: Row) -> list[str]:
-    lines = [f"- NMS takes {row['stages_ms']['nms'] / wall_ms(row):.1%} of its end-to-end time."]
+    lines = [f"- NMS takes {row['stages_ms']['nms'] / wall_ms(row):.1%} of the end-to-end time of `{model}`."]
     reached = []
     for workers in sorted(rows.matrix.workers):
         whole = rows.find(model, "e2e", row["batch_size"], True, workers)
-        alone = whole and rows.find(model, "model", row["batch_size"], True, block=whole["block"])
+        alone = whole and rows.find(model, "model", row["batch_size"], False, block=whole["block"])
         if alone:
             reached.append(f"{speed_text(ratio_samples(whole, alone), 3)} with {workers}")
     if reached:
-        lines.append(f"- Workers: of the speed of the network with NMS alone, end to end reaches {', '.join(reached)}.")
+        lines.append(
+            f"- Workers: of the speed of `{model}` as a network alone, end to end reaches {', '.join(reached)}."
+        )
     return lines
 
 
 def _best(rows: Rows, model: str) -> str:
-    own = [r for r in rows.rows if r["model"] == model and r["stage"] == "e2e" and r["nms"]]
-    best = max(own, key=lambda r: r["images_per_s"]["median"])
-    way = f", `{best['dct']}`" if best["dct"] else ""
-    return (
-        f"The best setting for `{model}` here: {best['backend']}, batch {best['batch_size']}, {best['workers']} "
-        f"worker(s){way}: {speed_text(best['samples'], 1)} images/s."
-    )
+    """The fastest setting, and those that it cannot be told apart from; '' where no end-to-end row is there."""
+    matrix = rows.matrix
+    ways = matrix.presets if model_config(model).is_dct else (None,)
+    own = [
+        row
+        for size in matrix.batch_sizes for backend in matrix.backends for way in ways for workers in matrix.workers
+        if (row := rows.find(model, "e2e", size, True, workers, way, backend))
+    ]  # fmt: skip
+    if not own:
+        return ""
+    own.sort(key=lambda row: -row["images_per_s"]["median"])
+    best, least = own[0], summary(own[0]["samples"])["p10"]
+    near = [row for row in own[1:] if row["images_per_s"]["median"] >= least]
+    text = f"The best setting for `{model}` here: {_setting(best)}: {speed_text(best['samples'], 1)} images/s."
+    if near:
+        named = "; ".join(_setting(row) for row in near[:_NAMED])
+        more = f"; and {len(near) - _NAMED} more" if len(near) > _NAMED else ""
+        text += f" No slower than its 10th percentile: {named}{more}."
+    return text
+
+
+def _setting(row: Row) -> str:
+    way = f", `{row['dct']}`" if row["dct"] else ""
+    return f"{row['backend']}, batch {row['batch_size']}, {row['workers']} worker(s){way}"
 
 
 def _preloaded(rows: Rows) -> list[list[str]]:
@@ -130,10 +166,10 @@ def _end_to_end(rows: Rows) -> list[list[str]]:
     """A line a setting, a column a network."""
     table = [["batch", "backend", "workers", "coefficients by", *rows.detectors]]
     matrix = rows.matrix
-    for size in matrix.batch_sizes:
+    for size in sorted(matrix.batch_sizes):
         for backend in matrix.backends:
             for way in matrix.presets:
-                for workers in matrix.workers:
+                for workers in sorted(matrix.workers):
                     found = [
                         rows.find(m, "e2e", size, True, workers, way, backend)
                         if model_config(m).is_dct or way == matrix.presets[0]
@@ -153,17 +189,26 @@ def ratio_pairs(rows: Rows) -> list[tuple[Row, Row]]:
         if base and (row["nms"] or row["stage"] == "model"):
             setting = ("stage", "batch_size", "nms", "workers", "dct", "backend", "model")
             found.setdefault(tuple(row[key] for key in setting), (row, base))
-    return list(found.values())
+    matrix = rows.matrix
+
+    def order(pair: tuple[Row, Row]) -> tuple:
+        row, _ = pair
+        places = [getattr(matrix, key).index(row[name])
+                  for key, name in (("models", "model"), ("backends", "backend"), ("presets", "dct"))]  # fmt: skip
+        return *places[:2], row["stage"] == "e2e", row["batch_size"], places[2], row["nms"], row["workers"]
+
+    return sorted(found.values(), key=order)
 
 
 def _ratios(rows: Rows) -> list[list[str]]:
-    table = [["", "batch", "NMS", "workers", "coefficients by", "backend", "DCT network", "DCT / RGB"]]
+    table = [["", "batch", "NMS", "workers", "coefficients by", "backend", "DCT network", "DCT / RGB", "rounds"]]
     for row, base in ratio_pairs(rows):
         e2e = row["stage"] == "e2e"
         where = [str(row["workers"]), f"`{row['dct']}`"] if e2e else ["", ""]
         stage, nms = "end to end" if e2e else "network alone", "yes" if row["nms"] else "no"
-        ratio = speed_text(ratio_samples(row, base), 2)
-        table.append([stage, str(row["batch_size"]), nms, *where, row["backend"], f"`{row['model']}`", ratio])
+        ratio = ratio_samples(row, base)
+        table.append([stage, str(row["batch_size"]), nms, *where, row["backend"], f"`{row['model']}`",
+                      speed_text(ratio, 2), str(len(ratio))])  # fmt: skip
     return table
 
 

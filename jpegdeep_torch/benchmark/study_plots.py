@@ -47,8 +47,10 @@ def _batch(rows: Rows) -> Any:
         for stage, nms, dashed in (("model", False, True), ("e2e", True, False)):
             found = [row for n in sizes if (row := rows.find(model, stage, n, nms))]
             if found:
-                what = "JPEG bytes to boxes" if stage == "e2e" else "network alone"
+                what = "JPEG bytes to boxes, NMS" if stage == "e2e" else "network alone, no NMS"
                 _line(axes, [row["batch_size"] for row in found], found, colour, f"{model}, {what}", dashed)
+    if not axes.has_data():
+        return None
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(n) for n in sizes])
     axes.set_ylim(bottom=0)
@@ -126,6 +128,8 @@ def _workers(rows: Rows) -> Any:
                 label = f"{model}, {way}" if way else model
                 other = way is not None and way != rows.matrix.presets[0]
                 _line(axes, [row["workers"] for row in found], found, colour, label, other)
+    if not axes.has_data():
+        return None
     axes.set_xticks(counts)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("workers (processes that read JPEGs)")

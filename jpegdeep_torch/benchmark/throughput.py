@@ -60,17 +60,24 @@ def measure(
 
 
 def interleave(
-    subjects: Sequence[Timed], plan: Sequence[Cell], seconds: float, on_round: Callable[[], None] | None = None
+    subjects: Sequence[Timed],
+    plan: Sequence[Cell],
+    seconds: float,
+    on_round: Callable[[], None] | None = None,
+    fewest: int = FEWEST_ROUNDS,
 ) -> list[CellResult]:
     """Times each of `subjects` in each cell of `plan` that it has, all in turn -> a result a cell, in their order."""
-    samples = take_turns([(subject, cell) for cell in plan for subject in subjects], seconds, on_round)
+    samples = take_turns([(subject, cell) for cell in plan for subject in subjects], seconds, on_round, fewest)
     return [CellResult(cell, {label: own for (label, of), own in samples.items() if of == cell}) for cell in plan]
 
 
 def take_turns(
-    pairs: Sequence[tuple[Timed, Cell]], seconds: float, on_round: Callable[[], None] | None = None
+    pairs: Sequence[tuple[Timed, Cell]],
+    seconds: float,
+    on_round: Callable[[], None] | None = None,
+    fewest: int = FEWEST_ROUNDS,
 ) -> dict[tuple[str, Cell], list[Sample]]:
-    """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least 3 rounds.
+    """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least `fewest` rounds.
 
     `on_round` is called after the warm-up and after each round.  Gives samples by label and cell, but for subjects that
     have no such cell.
@@ -85,7 +92,7 @@ def take_turns(
     gc.collect()
     gc.disable()  # its pauses would fall on one of them
     try:
-        while rounds < FEWEST_ROUNDS or time.perf_counter() - started < seconds:
+        while rounds < fewest or time.perf_counter() - started < seconds:
             if on_round is not None:
                 on_round()
             for key, run in runs.items():

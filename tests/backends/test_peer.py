@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from eval.peers import TorchvisionPeer, make_timed_peer
@@ -28,8 +27,7 @@ def test_the_peer_detects_about_as_much_as_a_trained_one():
     assert set(found) == {"boxes", "scores", "labels"}
     assert 0 < len(found["scores"]) <= 200
     assert found["boxes"].min() >= 0 and found["boxes"][:, 2].max() <= 200 and found["boxes"][:, 3].max() <= 150
-    images, _ = peer.model.transform([image / 255 for image in peer._decoded(sample, torch.device("cpu"))])
-    scores = peer.network(images.tensors)["cls_logits"].softmax(-1)[..., 1:]
+    scores = peer.network(peer.prepared(sample))["cls_logits"].softmax(-1)[..., 1:]
     assert 300 < int((scores > 0.01).sum()) < 500
     with pytest.raises(JpegError, match="torchvision cannot decode"):
         peer([sample[0][:100]])

@@ -23,10 +23,12 @@ from jpegdeep_torch.benchmark.prediction import (
     fitting_points,
     measure_prediction,
 )
-from jpegdeep_torch.benchmark.scaling import Ladder, doubling, measure_scaling, megapixels
+from jpegdeep_torch.benchmark.scaling import HERE, Ladder, _memory, doubling, measure_scaling, megapixels
+from jpegdeep_torch.benchmark.stats import threads_set_to
 from jpegdeep_torch.benchmark.subject import Sample, make_network
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg.header import read_header
+from jpegdeep_torch.jpeg.pixels import decode_rgb
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg
@@ -125,11 +127,16 @@ def test_cores_by_hand():
 
 
 def test_mosaics():
-    (one,) = mosaic_jpegs(2, 1)
+    photographs = builtin_jpegs(4)
+    (one,) = mosaic_jpegs(photographs, 2, 1)
     header = read_header(one)
     assert (header.width, header.height) == (1000, 750) and megapixels(2) == 0.75
-    assert mosaic_jpegs(1, 2) != mosaic_jpegs(1, 2, seed=1)
-    assert 3 < len(one) / np.mean([len(data) for data in builtin_jpegs(4)]) < 5
+    assert 3 < len(one) / np.mean([len(data) for data in photographs]) < 5
+    for corner, data in zip((np.s_[:375, :500], np.s_[:375, 500:], np.s_[375:, :500], np.s_[375:, 500:]), photographs):
+        difference = decode_rgb(one)[corner].astype(int) - decode_rgb(data)
+        assert np.abs(difference).mean() < 4  # compressed twice
+    first, second, third = mosaic_jpegs([jpeg(), *photographs[:1]], 1, 3)  # of any size, over and over
+    assert first == third != second and (read_header(first).width, read_header(first).height) == (500, 375)
 
 
 @pytest.fixture(scope="module")
@@ -149,20 +156,34 @@ def test_memory_is_that_of_a_process_of_its_own(network, tmp_path):
         measure_memory(MemoryPoint("nowhere.safetensors", str(tmp_path)))
 
 
+def test_memory_is_told_by_every_size(network):
+    ladder = Ladder((1, 2), threads=(1,), workers=(1, 2), tiles=(1, 2), batch_size=2)
+    mosaics = {tiles: mosaic_jpegs([jpeg()], tiles, 2) for tiles in ladder.tiles}
+    with threads_set_to(1):
+        rows = _memory("net", network, ladder, mosaics, HERE)
+    assert {row["varies"]: list(row["sizes"]) for row in rows} == {
+        "batch": [1, 2], "megapixels": [0.1875, 0.75], "threads": [1], "workers": [1, 2]
+    }  # fmt: skip
+    costs = {row["varies"]: row["costs"] for row in rows}
+    assert costs["batch"][1] == costs["threads"][0]  # the same run, measured once
+    assert all(cost > 0 for each in costs.values() for cost in each)
+    assert costs["workers"][1] > costs["workers"][0]
+
+
 def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     monkeypatch.setattr("jpegdeep_torch.benchmark.scaling._memory", lambda *_: [])
     monkeypatch.setattr("jpegdeep_torch.benchmark.scaling._FILES", 2)
     ladder = Ladder((1, 2), threads=(1,), workers=(1,), tiles=(1, 2), batch_size=2)
-    rows = measure_scaling({"net": network}, ("dct",), ladder, seconds=0)
+    rows = measure_scaling({"net": network}, [jpeg()], ("dct",), ladder, seconds=0)
     assert {(row["varies"], row["dct"]) for row in rows} == {
         ("batch", None), ("threads", None), ("workers", "dct"), ("megapixels", "dct")
     }  # fmt: skip
     by_size = next(row for row in rows if row["varies"] == "megapixels")
     assert by_size["sizes"] == [0.1875, 0.75] and by_size["costs"][1] > by_size["costs"][0] > 0
     monkeypatch.setattr("jpegdeep_torch.benchmark.prediction._FILES", 2)
-    found = measure_prediction({"net": network}, ("dct",), seconds=0)
+    found = measure_prediction({"net": network}, [jpeg()], ("dct",), seconds=0)
     for row in found["checked"]:
         assert row["predicted"] > 0 and row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
     page = "\n".join(growth_page(rows, found))
-    assert "size to the" in page and f"{found['delay']:.2f}" in page
+    assert "(two points)" in page and f"{found['delay']:.2f}" in page
     assert draw_growth(rows, found, tmp_path) == ["scaling.png", "prediction.png"]

@@ -8,19 +8,22 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-import eval.study
 from eval.study import main
+from jpegdeep_torch.benchmark import prediction, scaling
 from jpegdeep_torch.benchmark import study as study_module
 from jpegdeep_torch.benchmark.growth_page import bars
+from jpegdeep_torch.benchmark.pictures import pictures_of
 from jpegdeep_torch.benchmark.rows import Rows, binding, ratio_samples, stage_times
-from jpegdeep_torch.benchmark.study import Matrix, blocks
-from jpegdeep_torch.benchmark.study_page import GTX_1080, matrix_page
+from jpegdeep_torch.benchmark.scaling import Ladder
+from jpegdeep_torch.benchmark.stats import threads_set_to
+from jpegdeep_torch.benchmark.study import ROUNDS, Matrix, blocks
+from jpegdeep_torch.benchmark.study_page import GTX_1080, matrix_page, verdict
 from jpegdeep_torch.benchmark.subject import Cell
 from jpegdeep_torch.cli import run_command
 from jpegdeep_torch.errors import DatasetError
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
-from tests.jpeg_samples import jpeg
+from tests.jpeg_samples import jpeg, picture
 
 MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
 
@@ -67,7 +70,8 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "study"
     main([*small, "-o", str(folder), "--minutes", "0"])
     page = (folder / "README.md").read_text()
-    assert "There was no time for core-1, varied-2, varied-1" in page
+    assert "Not measured yet: core-1, varied-2, varied-1." in page
+    assert "no time for core-1, varied-2, varied-1:" in capsys.readouterr().err
     first = (folder / "blocks" / "core-2.json").read_bytes()
     (folder / "blocks" / "core-1.json.tmp").write_text("half")  # a killed run leaves at most such a file
 
@@ -76,6 +80,8 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
         main([*small, "-o", str(folder)])
     assert sorted(p.name for p in (folder / "blocks").glob("*.json")) == ["core-1.json", "core-2.json", "varied-2.json"]
     monkeypatch.undo()
+    page = (folder / "README.md").read_text()  # told before it stopped
+    assert "Not measured yet: varied-1." in page
     main([*small, "-o", str(folder)])
     assert (folder / "blocks" / "core-2.json").read_bytes() == first
     record = json.loads((folder / "study.json").read_text())
@@ -84,9 +90,10 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
     assert {row["block"] for row in rows} == {"core-1", "core-2", "varied-1", "varied-2"}
     keys = ("model", "stage", "batch_size", "nms", "workers", "dct")
     assert len({tuple(row[key] for key in keys) for row in rows}) == 2 * 2 * 2 + 2 * 2 * 2 * 3
-    assert all(len(row["samples"]) >= 3 for row in rows)
+    assert all(len(row["samples"]) >= ROUNDS for row in rows)
+    assert record["command"] == "eval.study" and record["arguments"]["base_batch"] == 2
     page = (folder / "README.md").read_text()
-    assert "no time" not in page and "binds**" in page and "The best setting" in page
+    assert "Not measured" not in page and "binds**" in page and "The best setting" in page
     for name in ("batch", "stages", "ratio", "workers"):
         assert f"({name}.png)" in page
         with Image.open(folder / f"{name}.png") as picture:
@@ -95,7 +102,7 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
 
     for change, named in ((["--seconds", "1"], "setting.seconds was 0.0, is 1.0"), (["--workers", "2"], "workers")):
         assert run_command(main, [*small, "-o", str(folder), *change]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
+        line = capsys.readouterr().err.strip().splitlines()[-1]
         assert "a study of other settings" in line and named in line
 
 
@@ -122,6 +129,8 @@ MISTAKES = {
     "backend": (["-o", "{new}", "--backends", "magic"], "unknown backend"),
     "peer": (["-o", "{new}", "--peers", "magic"], "unknown peer 'magic'"),
     "minutes": (["-o", "{new}", "--minutes", "-1"], "--minutes"),
+    "seconds": (["-o", "{new}", "--seconds", "nan"], "--seconds"),
+    "limit": (["-o", "{new}", "--limit", "0"], "--limit 0"),
     "weights twice": (["-o", "{new}", "--weights", "{weights}", "{weights}"], "both hold ssd300_vgg16"),
     "no weights": (["-o", "{new}", "--weights", "nowhere.safetensors"], "no such file"),
 }
@@ -182,7 +191,7 @@ def test_the_page_tells_the_figures():
         "setting": {"device": "cpu", "precision": "float32"}, "pictures": {"what": "some"},
     }  # fmt: skip
     page = "\n".join(matrix_page(rows, settings, [], "a command"))
-    assert "**The network binds**: 90.0 of 100.0 ms an image (90.0%)" in page
+    assert "**The network binds**: on average 90.0 of 100.0 ms an image (90.0%)" in page
     assert "does 2.00 (2.00 to 2.40) times the images" in page
     assert "3.00 (3.00 to 3.00) times as a network alone" in page
     assert "NMS takes 8.0%" in page
@@ -194,7 +203,86 @@ def test_the_page_tells_the_figures():
     assert held["NMS, of DCT's end-to-end time, batch 8: at most 3%"] == ["8.0%", "MISSED"]
 
 
-def test_parts_that_do_not_fit_the_time_are_left(monkeypatch):
-    rows = [{"model": name, "batch_size": 8, "images_per_s": {"median": 10.0}} for name in MODELS]
-    study = SimpleNamespace(rows=lambda: rows, matrix=Matrix(MODELS))
-    assert eval.study.estimated_seconds("prediction", study) == pytest.approx(2 * 60)
+def test_a_setting_measured_twice_is_told_once_and_what_is_as_fast_is_named():
+    matrix = Matrix(MODELS[1:], workers=(1, 0, 2), batch_sizes=(8,), presets=("dct",))
+    stages = {"wait": 1.0, "transfer": 1.0, "network": 90.0, "nms": 8.0}
+    rows = Rows(
+        [
+            _row(MODELS[1], "e2e", [9.0, 10.0, 11.0], 1, **stages),
+            _row(MODELS[1], "e2e", [50.0, 50.0, 50.0], 1, **stages) | {"block": "varied-8"},  # the same setting
+            _row(MODELS[1], "e2e", [9.5, 9.5, 9.5], 0, **stages),
+            _row(MODELS[1], "e2e", [5.0, 5.0, 5.0], 2, **stages),
+        ],
+        matrix,
+    )
+    (best,) = [line for line in verdict(rows) if "best setting" in line]
+    assert best == (
+        "- The best setting for `ssd300_vgg16_dct` here: torch, batch 8, 1 worker(s), `dct`: 10.0 (9.2 to 10.8) "
+        "images/s. No slower than its 10th percentile: torch, batch 8, 0 worker(s), `dct`."
+    )
+
+
+def test_what_does_not_fit_the_time_is_left(small, tmp_path, capsys):
+    """The base alone, since it tells what the rest will take; the parts that were wanted are named."""
+    folder = tmp_path / "study"
+    main([*small, "-o", str(folder), "--minutes", "0", "--parts", "prediction", "scaling"])
+    assert [p.name for p in (folder / "blocks").iterdir()] == ["core-2.json"]
+    assert not (folder / "prediction.json").exists() and not (folder / "scaling.json").exists()
+    assert "Not measured yet: scaling, prediction." in (folder / "README.md").read_text()
+    assert json.loads((folder / "study.json").read_text())["missing"] == ["scaling", "prediction"]
+    assert "no time for scaling, prediction" in capsys.readouterr().err
+
+
+def test_estimates_by_hand():
+    """Images/s of 10 throughout, by `seconds` where that is longer, by the rounds' own time where it is not."""
+    networks = {"rgb": SimpleNamespace(config=SimpleNamespace(is_dct=False))}
+    points = [*prediction.fitting_points(networks, ("dct",)), *prediction.checking_points(networks, ("dct",))]
+    a_round = sum(point.batch_size for point in points) / 10
+    speeds = {"rgb": 10.0}
+    assert prediction.seconds_needed(networks, ("dct",), 0, speeds) == pytest.approx(5 * a_round)
+    assert prediction.seconds_needed(networks, ("dct",), 60, speeds) == pytest.approx(60 * len(points) + 2 * a_round)
+    ladder = Ladder((1, 2), threads=(1, 2), workers=(1,), tiles=(1,), batch_size=2)
+    batches, one_thread, two_threads, reading = 5 * 0.3, 5 * 2 / 5, 5 * 2 / 10, 1 + 1
+    memory = 8 * 3 + 4 * (1 + 2 + 2 * 2) / 10  # batches of 1 and 2, and of 2 on one thread
+    with threads_set_to(2):
+        needed = scaling.seconds_needed(ladder, 0, 10.0, 1)
+    assert needed == pytest.approx(batches + one_thread + two_threads + reading + memory)
+
+
+def test_files_that_cannot_be_read_are_left_out_and_named(small, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        (images / f"{i}.jpg").write_bytes(jpeg())
+    (images / "1.jpg").write_bytes(jpeg()[:300])
+    (images / "3.jpg").write_bytes(b"no JPEG")
+    arguments = [*small, "--images", str(images), "--minutes", "0"]
+    main([*arguments, "-o", str(tmp_path / "study")])
+    page, said = (tmp_path / "study" / "README.md").read_text(), capsys.readouterr().err
+    assert "(2 of 4 files)" in page
+    for name in ("1.jpg", "3.jpg"):
+        assert f"- {images / name}: " in page and f"left out: {images / name}: " in said
+    for name in ("0.jpg", "2.jpg"):
+        (images / name).write_bytes(b"no JPEG either")
+    assert run_command(main, [*arguments, "-o", str(tmp_path / "other")]) == 2
+    assert "none of 4 JPEGs can be read by all networks" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_pictures_are_spread_over_a_folder(tmp_path):
+    for i in range(10):
+        (tmp_path / f"{i}.jpg").write_bytes(jpeg(picture(seed=i)))
+    found = pictures_of(str(tmp_path), MODELS, ("dct",), most=3)
+    assert found.jpegs == [(tmp_path / f"{i}.jpg").read_bytes() for i in (0, 3, 6)]
+    assert found.what == f"{tmp_path} (3 of 10 files)"
+
+
+@pytest.mark.parametrize(
+    ("costs", "met"), [([100.0, 120.0, 160.0, 240.0], True), ([100.0, 105.0, 120.0, 900.0], False)]
+)
+def test_growth_is_linear_only_on_a_line(costs, met):
+    row = scaling._row(MODELS[1], None, "batch", "MiB above imported libraries, end to end", (1, 2, 4, 8), costs, True)
+    held = {
+        line[0]: line[2] for line in bars(Rows([_row(MODELS[1], "e2e", [5.0], 1, nms=1)], Matrix(MODELS)), [row], None)
+    }
+    assert held["its growth with the batch: linear, within 10%"] == ("met" if met else "MISSED")
