@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DatasetError
 
-_EXAMPLES = 5  # messages kept of each kind
+_EXAMPLES = 10  # messages kept of each kind
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,41 @@ class AnnotatedImage:
 
 @dataclass
 class Problems:
-    """Collects what is wrong with a data set.  Strict (the default): the first problem is a DatasetError."""
+    """Collects what is wrong with a data set.  Strict (the default): the first problem is a DatasetError.
+
+    counts, examples: by kind.  names: by kind, how often each name was met, where a problem is one of names.
+    """
 
     lenient: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def report(self, kind: str, message: str) -> None:
+    def report(self, kind: str, message: str, name: str | None = None) -> None:
         """Raises DatasetError(message), or counts it under `kind`."""
         if not self.lenient:
             raise DatasetError(message)
         self.counts[kind] += 1
+        if name is not None:
+            self.names.setdefault(kind, Counter())[name] += 1
         kept = self.examples.setdefault(kind, [])
         if len(kept) < _EXAMPLES:
             kept.append(message)
 
     def summary(self) -> list[str]:
-        """A line for each kind of problem met: its count and the first message."""
-        return [f"{count} x {kind}, such as {self.examples[kind][0]}" for kind, count in sorted(self.counts.items())]
+        """A line for each kind of problem met: its count, all names, and the first message."""
+        return [f"{self._counted(kind)}, such as {self.examples[kind][0]}" for kind in sorted(self.counts)]
+
+    def listing(self, kind: str) -> str:
+        """A line with a kind's messages: the first of them, and how many more; of problems of names, one message."""
+        kept, left = self.examples[kind], self.counts[kind] - len(self.examples[kind])
+        if kind in self.names:
+            return f"{self._counted(kind)}, such as {kept[0]}"
+        return f"{self._counted(kind)}: {'; '.join(kept)}" + (f"; and {left} more" if left else "")
+
+    def _counted(self, kind: str) -> str:
+        names = ", ".join(f"{name} {count}" for name, count in sorted(self.names.get(kind, {}).items()))
+        return f"{self.counts[kind]} x {kind}" + (f" ({names})" if names else "")
 
 
 def check_box(

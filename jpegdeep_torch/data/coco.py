@@ -40,7 +40,7 @@ def read_coco(
 
     Raises DatasetError for a missing file or picture, categories and class names that differ, annotations of unknown
     images or categories, degenerate boxes and boxes outside the image; with `Problems(lenient=True)` problems of single
-    pictures and objects are counted, and these left out.
+    pictures and objects are counted, and these left out, also where an error follows that is the whole set's.
     """
     problems = problems if problems is not None else Problems()
     root = Path(root)
@@ -48,13 +48,15 @@ def read_coco(
     data = _load(path)
     names = {category["id"]: category["name"] for category in sorted(data["categories"], key=lambda c: c["id"])}
     class_names = list(class_names) if class_names else list(names.values())
-    label_of_id = _map_categories(names, class_names, path)
+    label_of_id, wrong = _map_categories(names, class_names, path)
     pictures = next((folder for folder in (root / image_set, root / "images" / image_set) if folder.is_dir()), None)
     if pictures is None:
-        raise DatasetError(f"{root / image_set}: no such folder, expected the pictures of {path.name}")
+        wrong.append(f"{root / image_set}: no such folder, expected the pictures of {path.name}")
+    if wrong and not problems.lenient:
+        raise DatasetError("; ".join(wrong))
     objects = _objects_by_image(data, label_of_id, path, problems)
     images, image_ids = [], []
-    for entry in data["images"]:
+    for entry in data["images"] if pictures else ():
         picture = pictures / entry["file_name"]
         if not picture.is_file():
             problems.report("missing picture", f"{picture}: no such file, but {path.name} lists it")
@@ -63,8 +65,10 @@ def read_coco(
             make_annotated(entry["file_name"], picture, entry["height"], entry["width"], objects.get(entry["id"], []))
         )
         image_ids.append(entry["id"])
-    if not images:
-        raise DatasetError(f"{path}: has no image that can be used")
+    if not images and pictures:
+        wrong.append(f"{path}: has no image that can be used")
+    if wrong:
+        raise DatasetError("; ".join(wrong))
     id_of_label = {label: category for category, label in label_of_id.items()}
     return CocoSet(path, images, image_ids, [id_of_label[k + 1] for k in range(len(class_names))], class_names)
 
@@ -86,17 +90,18 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _map_categories(names: dict[int, str], class_names: list[str], path: Path) -> dict[int, int]:
-    """{category id: label}: by name, since ids have gaps and a network's classes an order of their own."""
+def _map_categories(names: dict[int, str], class_names: list[str], path: Path) -> tuple[dict[int, int], list[str]]:
+    """({category id: label}, what is wrong): by name, since ids have gaps and the classes an order of their own."""
     absent = sorted(set(class_names) - set(names.values()))
     unknown = sorted(set(names.values()) - set(class_names))
-    if absent or unknown or len(set(class_names)) != len(class_names):
-        raise DatasetError(
+    label_of = {name: label for label, name in enumerate(class_names, start=1)}
+    wrong = []
+    if absent or unknown or len(label_of) != len(class_names):
+        wrong.append(
             f"{path}: its {len(names)} categories are not the network's {len(class_names)} classes "
             f"(only in the file: {', '.join(unknown) or 'none'}; only in the network: {', '.join(absent) or 'none'})"
         )
-    label_of = {name: label for label, name in enumerate(class_names, start=1)}
-    return {category: label_of[name] for category, name in names.items()}
+    return {category: label_of.get(name, 0) for category, name in names.items()}, wrong
 
 
 def _objects_by_image(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetError
 
 _SUFFIXES = {".jpg", ".jpeg"}
+_SHOWN = 20  # folders that an error names
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,43 @@ def read_imagenet(
     ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a text file with a folder name, and optionally
     the class's name after a space, a line.  DatasetError where folders and classes do not fit.
     """
+    if class_index is not None:
+        rows = read_class_index(class_index)
+        if len(rows) != num_classes:
+            raise DatasetError(f"{class_index}: has {len(rows)} classes, expected the network's {num_classes}")
+        return read_class_folders(root, rows, str(class_index))
+    folders = class_folders_in(root)
+    if len(folders) != num_classes:
+        raise DatasetError(
+            f"{root}: has {len(folders)} folders, expected {num_classes}, one for each class of the network; "
+            "a class index file says which classes a part of them is"
+        )
+    return read_class_folders(root, [(folder, folder) for folder in folders])
+
+
+def class_folders_in(root: str | os.PathLike[str]) -> list[str]:
+    """The names of the folders in `root`, sorted; DatasetError where there is none."""
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder, expected one with a folder for each class")
     folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     if not folders:
         raise DatasetError(f"{root}: has no folders, expected one for each class")
-    if class_index is None:
-        if len(folders) != num_classes:
-            raise DatasetError(
-                f"{root}: has {len(folders)} folders, expected {num_classes}, one for each class of the network; "
-                "a class index file says which classes a part of them is"
-            )
-        names = [(folder, folder) for folder in folders]
-    else:
-        names = read_class_index(class_index)
-        if len(names) != num_classes:
-            raise DatasetError(f"{class_index}: has {len(names)} classes, expected the network's {num_classes}")
-        if unknown := sorted(set(folders) - {folder for folder, _ in names}):
-            raise DatasetError(f"{root}: {len(unknown)} folders are not in {class_index}, such as {unknown[0]}")
-    label_of = {folder: label for label, (folder, _) in enumerate(names)}
+    return folders
+
+
+def read_class_folders(
+    root: str | os.PathLike[str], rows: Sequence[tuple[str, str]], source: str = "the classes"
+) -> ClassFolders:
+    """The JPEGs under `root`, sorted by folder and name; class k is in the folder `rows[k][0]`, if that is there.
+
+    source: where the rows come from.  DatasetError lists the folders that are none of `rows`.
+    """
+    root = Path(root)
+    label_of = {folder: label for label, (folder, _) in enumerate(rows)}
+    folders = class_folders_in(root)
+    if unknown := [folder for folder in folders if folder not in label_of]:
+        raise DatasetError(f"{root}: {len(unknown)} folders are not in {source}: {shown(unknown)}")
     paths, labels = [], []
     for folder in folders:
         files = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _SUFFIXES)
@@ -58,7 +77,12 @@ def read_imagenet(
         labels += [label_of[folder]] * len(files)
     if not paths:
         raise DatasetError(f"{root}: no JPEG in any of its {len(folders)} folders")
-    return ClassFolders(paths, labels, [name for _, name in names])
+    return ClassFolders(paths, labels, [name for _, name in rows])
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first 20 of them, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def read_class_index(path: str | os.PathLike[str]) -> list[tuple[str, str]]:

@@ -47,11 +47,18 @@ def read_image_set(folder: Path, image_set: str) -> list[str]:
     return names
 
 
-def class_names_in(folder: Path) -> list[str]:
-    """All class names in the folder's annotations, sorted."""
+def class_names_in(folder: Path, *, lenient: bool = False) -> list[str]:
+    """All class names in the folder's annotations, sorted.
+
+    DatasetError: an annotation cannot be read; `lenient` leaves it out.
+    """
     found = set()
     for path in sorted((folder / "Annotations").glob("*.xml")):
-        found.update(object_names(path))
+        try:
+            found.update(object_names(path))
+        except DatasetError:
+            if not lenient:
+                raise
     return sorted(found)
 
 
@@ -122,7 +129,7 @@ def read_voc_annotation(
             problems.report("unreadable object", str(error))
             continue
         if name not in label_of:
-            problems.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}")
+            problems.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}", name)
             continue
         checked = check_box(box, height, width, what, problems)
         if checked is not None:

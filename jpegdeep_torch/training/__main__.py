@@ -7,21 +7,23 @@ torchrun --nproc-per-node 4 -m jpegdeep_torch.training CONFIG.toml
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
 
 from ..cli import EXIT_MISTAKE, Parser, run_command
-from ..errors import ConfigError, JpegDeepError
-from .config import TrainingConfig, list_recipes, load_config
-from .distributed import process_group, rank
+from ..errors import ConfigError, FailedElsewhere, JpegDeepError
+from .checks import check_run, usable_device
+from .config import Draft, list_recipes, read_draft
+from .distributed import agreed, process_group, rank
 from .engine import Display, Trainer
 from .run_folder import RunFolder
-from .sources import read_training_data
+
+_LAST_WORDS_S = 1.0  # torchrun ends all processes when one ends: the one with something to say must come first
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,30 +47,32 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         return None
     try:
         return _train(args)
-    except JpegDeepError:
-        if int(os.environ.get("RANK", "0")) > 0:  # the first process says it for all
-            return EXIT_MISTAKE
+    except FailedElsewhere:
+        time.sleep(_LAST_WORDS_S)
+        return EXIT_MISTAKE
+    except JpegDeepError as error:
+        number = int(os.environ.get("RANK", "0"))
+        if number > 0:
+            raise JpegDeepError(f"rank {number}: {error}") from None
         raise
 
 
 def _train(args: argparse.Namespace) -> int | None:
-    if args.config is None:
-        raise ConfigError(f"no CONFIG, expected a TOML file or one of {', '.join(list_recipes())}")
-    config = _with_arguments(load_config(args.config, args.changes), args)
-    data = read_training_data(config.data)
-    if not config.output and not args.check:
-        raise ConfigError(f"{args.config}: no folder to write to, expected `output` in it, or --output DIR")
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    with process_group(_device(config.run.device)) as device:
+    draft = _read(args)
+    with process_group(_group_device(draft)) as device:
         say = _say if rank() == 0 else lambda line: None
+        with agreed(), _bar(" pictures", delay=2) as bar:
+            plan = check_run(args.config, draft, writes=not args.check, resume=args.resume, progress=bar.update)
+        config, data = plan.config, plan.data
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
         say(f"{config.model.name}, width {config.model.width:g}, on {device}: {data}")
-        for note in data.notes:
-            say(f"left out: {note}")
+        for note in plan.notes:
+            say(note)
         if args.check:
             return None
         folder = RunFolder(config.output, config, resume=args.resume, writes=rank() == 0)
-        with _bar() as bar:
+        with _bar(" steps") as bar:
             display = Display(say, lambda done, shown: _show(bar, done, shown))
             trainer = Trainer(config, data, folder, device, display)
             bar.total = trainer.last_step
@@ -78,29 +82,32 @@ def _train(args: argparse.Namespace) -> int | None:
     return None
 
 
-def _with_arguments(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
-    data = config.data
-    if args.root:
-        sets = {key: tuple(dataclasses.replace(s, root=args.root) for s in getattr(data, key))
-                for key in ("train", "evaluate")}  # fmt: skip
-        data = dataclasses.replace(data, **sets)
-    model = dataclasses.replace(config.model, init=args.init) if args.init else config.model
-    return dataclasses.replace(config, data=data, model=model, output=args.output or config.output)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+def _read(args: argparse.Namespace) -> Draft:
+    """The configuration; where it is none, the first process of a machine says so for all of that machine."""
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"run.device: {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
-    return name
+        if args.config is None:
+            raise ConfigError(f"no CONFIG, expected a TOML file or one of {', '.join(list_recipes())}")
+        return read_draft(
+            args.config, args.changes, output=args.output or "", root=args.root or "", init=args.init or ""
+        )
+    except ConfigError as error:
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            raise FailedElsewhere(str(error)) from None
+        raise
 
 
-def _bar() -> tqdm:
+def _group_device(draft: Draft) -> str:
+    """Where the processes meet; on the CPU where the device is one of the things that are wrong."""
+    try:
+        return usable_device(draft.sound.get("run.device", "cpu"))
+    except ConfigError:
+        return "cpu"
+
+
+def _bar(unit: str, delay: float = 0) -> tqdm:
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(unit=" steps", file=sys.stderr, mininterval=interval, dynamic_ncols=True, disable=rank() > 0)
+    options = {"mininterval": interval, "dynamic_ncols": True, "disable": rank() > 0, "delay": delay}
+    return tqdm(unit=unit, file=sys.stderr, **options)
 
 
 def _show(bar: tqdm, done: int, shown: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..presets import PRESETS
 from .augmentation import AugmentationConfig
 from .loss import LossConfig
 from .optimization import OPTIMIZERS, SCHEDULES
+from .rules import contradictions
 from .samples import WAYS
 from .tables import TomlError, build, merge, parse_toml, setting
 
@@ -56,7 +57,8 @@ class ModelSettings:
 class DataSettings:
     """way: how images become inputs, one of `samples.WAYS`; RGB networks take 'pixels'.
 
-    classes: the class names in label order, or 'voc', 'coco', or 'all' that the training sets name, sorted.
+    classes: the class names in label order, or 'voc', 'coco', or 'all' that the training sets name, sorted.  ImageNet:
+        the folders' names, or 'all'.
     difficult: whether VOC's 'difficult' objects are trained on, as the reference does.  COCO's crowds never are.
     lenient: whether boxes and images that cannot be used are counted and left out, rather than refused.
     class_index: a file that says which folders are which classes (ImageNet; see `data.imagenet.read_imagenet`).
@@ -159,24 +161,77 @@ def list_recipes() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml") and name[0] != "_")
 
 
+@dataclass
+class Draft:
+    """A configuration as far as it could be read.
+
+    config: None where there are `problems`, which list what is wrong with it.
+    sound: every value that is as it should be, under its key's whole name: 'run.epochs'.
+    notes: what follows from how the run was asked for, a line each.
+    """
+
+    config: TrainingConfig | None
+    sound: dict[str, Any]
+    problems: list[str]
+    notes: list[str]
+
+
 def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainingConfig:
     """The run that a TOML file, or a recipe of `list_recipes()`, describes.
 
     A file's key `base` names a recipe, or a file beside it, whose statements hold where the file makes none.
     changes: 'optimizer.learning_rate=0.01' and the like, which come last; values are TOML, or text where they are not.
 
-    ConfigError: lists every unknown key, missing key, wrong type and value out of range.
+    ConfigError: lists every unknown key, missing key, wrong type, value out of range, and keys that contradict each
+    other.
     """
-    table = _load_table(source, ())
-    problems: list[str] = []
-    for change in changes:
-        table = merge(table, _change(change, problems))
-    config = build(TrainingConfig, table, "", problems)
-    if config is not None:
-        problems += _contradictions(config)
+    draft = read_draft(source, changes)
+    refuse(source, draft.problems)
+    return draft.config
+
+
+def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
+    """ConfigError, listing `problems`, where there are any."""
     if problems:
         raise ConfigError(f"{source}: {len(problems)} mistakes: " + "; ".join(problems))
-    return config
+
+
+def read_draft(
+    source: str | os.PathLike[str], changes: Sequence[str] = (), *, output: str = "", root: str = "", init: str = ""
+) -> Draft:
+    """As `load_config`, but what is wrong is listed beside what could be read.
+
+    output: in place of the run's folder.  root: in place of every set's.  init: in place of `model.init`; fresh weights
+    are not scaled then, unless `changes` ask for it.
+
+    ConfigError: the file, or its base, is none.
+    """
+    table, problems, notes = _load_table(source, ()), [], []
+    if init and isinstance(model := table.get("model", {}), Mapping) and model.get("scale_to_data"):
+        table = merge(table, {"model": {"scale_to_data": False}})
+        notes.append(f"model.scale_to_data is off, since the weights come from {init}")
+    for change in changes:
+        table = merge(table, _change(change, problems))
+    table = merge(table, ({"output": output} if output else {}) | ({"model": {"init": init}} if init else {}))
+    if root:
+        table = _with_root(table, root)
+    sound: dict[str, Any] = {}
+    config = build(TrainingConfig, table, "", problems, sound)
+    problems += contradictions(sound)
+    return Draft(None if problems else config, sound, problems, notes)
+
+
+def _with_root(table: dict[str, Any], root: str) -> dict[str, Any]:
+    """The table with `root` in every set of data.train and data.evaluate; what is no set stays as it is."""
+    data = table.get("data")
+    if not isinstance(data, Mapping):
+        return table
+    sets = {
+        key: [merge(each, {"root": root}) if isinstance(each, Mapping) else each for each in data[key]]
+        for key in ("train", "evaluate")
+        if isinstance(data.get(key), list)
+    }
+    return merge(table, {"data": sets})
 
 
 def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[str, Any]:
@@ -187,6 +242,7 @@ def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[s
         if path.suffix or os.sep in str(source) or not inside.is_file():
             raise ConfigError(f"{source}: no such file, expected a TOML file or one of {', '.join(list_recipes())}")
         path = inside
+    path = Path(str(path)).resolve()  # 'sub/../run.toml' is run.toml
     if path in seen:
         raise ConfigError(f"{source}: is its own base")
     try:
@@ -215,40 +271,6 @@ def _change(text: str, problems: list[str]) -> dict[str, Any]:
     for name in reversed(key.strip().split(".")):
         parsed = {name: parsed}
     return parsed
-
-
-def _contradictions(config: TrainingConfig) -> list[str]:
-    """What each key allows, but not the keys together."""
-    found = []
-    model, data, run = MODELS[config.model.name], config.data, config.run
-    if not model.is_dct and data.way != "pixels":
-        found.append(f"data.way: {data.way!r}, expected 'pixels' for {model.name}, which reads RGB")
-    if (model.task == "classifier") != (data.kind == "imagenet"):
-        found.append(f"data.kind: {data.kind!r} does not fit model.name {model.name!r}, a {model.task}")
-    if model.task == "detector" and PRESETS[data.preset].shorter_side is not None:
-        found.append(
-            f"data.preset: {data.preset!r} cuts out an image's middle, expected one that stretches for {model.name}"
-        )
-    if config.model.init and config.model.scale_to_data:
-        found.append("model.scale_to_data: is for fresh weights, but model.init names a file")
-    if not data.train:
-        found.append("data.train: empty, expected at least one set")
-    if isinstance(data.classes, str) and data.classes not in ("voc", "coco", "all"):
-        found.append(f"data.classes: {data.classes!r}, expected 'voc', 'coco', 'all', or a list of names")
-    if isinstance(data.classes, tuple) and len(set(data.classes)) != len(data.classes):
-        found.append("data.classes: names a class twice")
-    if config.loss.negative_iou > config.loss.positive_iou:
-        found.append("loss.negative_iou: above loss.positive_iou")
-    measured = "mAP" if model.task == "detector" else "accuracy"
-    if run.monitor not in ("", "loss", "validation_loss", measured):
-        found.append(
-            f"run.monitor: {run.monitor!r}, expected 'loss', 'validation_loss' or {measured!r} for {model.name}"
-        )
-    if not (data.evaluate and run.evaluate_every) and run.monitor not in ("", "loss"):
-        found.append(f"run.monitor: {run.monitor!r}, but nothing is evaluated (data.evaluate, run.evaluate_every)")
-    if run.precision == "float16" and run.device == "cpu":
-        found.append("run.precision: 'float16' needs a GPU, expected 'bfloat16' or 'float32' on the CPU")
-    return found
 
 
 def monitor_of(config: TrainingConfig) -> str:

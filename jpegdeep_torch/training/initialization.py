@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..models.vgg import DENSE_CHANNELS, DENSE_TAPS
+from ..models import create_model
+from ..models.vgg import DENSE_TAPS
 from ..weights import read_info
 
 _MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
@@ -27,12 +29,8 @@ def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
     """
     info = read_info(path)
     held = load_file(path)
-    if info.model.startswith("vgg16") and model.config.task == "detector":
-        held = _as_detector(held)
     own = model.state_dict()
-    fitting = {key: value for key, value in held.items() if key in own and own[key].shape == value.shape}
-    if not any(value.ndim > 1 for value in fitting.values()):
-        raise ConfigError(f"{path}: weights of {info.model}, none of which fit {model.config.name} (model.init)")
+    fitting = _fitting(held, info.model, model, path)
     with torch.no_grad():
         for key, value in fitting.items():
             own[key].copy_(value)
@@ -41,14 +39,45 @@ def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
     return f"{len(fitting)} of {len(held)} tensors taken from {path} ({info.model}){left}"
 
 
-def _as_detector(held: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A VGG classifier's tensors under the detector's names."""
+def check_init(path: str | os.PathLike[str], name: str, num_classes: int | None, width: float) -> None:
+    """Raises what `initialize` would, without reading any weights; `num_classes` None: not known."""
+    info = read_info(path)
+    with safe_open(path, framework="pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a mapping
+    with torch.device("meta"):  # shapes without memory
+        model = create_model(name, num_classes, width=width)
+        held = {key: torch.empty(shape) for key, shape in shapes.items()}
+    _fitting(held, info.model, model, path)
+
+
+def _fitting(held: dict[str, Tensor], source: str, model: nn.Module, path: object) -> dict[str, Tensor]:
+    """The tensors of a file with weights of `source` that `model` takes; ConfigError where no kernel is among them."""
+    own = model.state_dict()
+    if source.startswith("vgg16") and model.config.task == "detector":
+        held = _as_detector(held, own)
+    fitting = {key: value for key, value in held.items() if key in own and own[key].shape == value.shape}
+    if not any(value.ndim > 1 for value in fitting.values()):
+        raise ConfigError(
+            f"{path}: weights of {source}, none of which fit {model.config.name} of width {model.config.width:g}, "
+            "expected some of the same names and shapes (model.init)"
+        )
+    return fitting
+
+
+def _as_detector(held: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A VGG classifier's tensors under the detector's names.
+
+    Of the dense layers, as many channels as fc6 and fc7 have are taken, evenly spaced: of 4096 every 4th.  Of a
+    narrower network that is not always a whole number: of 120 channels, for 32.
+    """
     renamed = {f"trunk.base.{key.removeprefix('trunk.')}": v for key, v in held.items() if key.startswith("trunk.")}
-    if held["fc1.weight"].shape[0] % 4 == 0:
-        renamed["trunk.fc6.weight"] = held["fc1.weight"][DENSE_CHANNELS, :, DENSE_TAPS, DENSE_TAPS].contiguous()
-        renamed["trunk.fc6.bias"] = held["fc1.bias"][DENSE_CHANNELS].contiguous()
-        renamed["trunk.fc7.weight"] = held["fc2.weight"][DENSE_CHANNELS, DENSE_CHANNELS].contiguous()
-        renamed["trunk.fc7.bias"] = held["fc2.bias"][DENSE_CHANNELS].contiguous()
+    if {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"} <= held.keys() and "trunk.fc6.bias" in own:
+        there, here = len(held["fc1.bias"]), min(len(held["fc1.bias"]), len(own["trunk.fc6.bias"]))
+        kept = torch.arange(here) * there // here
+        renamed["trunk.fc6.weight"] = held["fc1.weight"][kept][..., DENSE_TAPS, DENSE_TAPS].contiguous()
+        renamed["trunk.fc6.bias"] = held["fc1.bias"][kept]
+        renamed["trunk.fc7.weight"] = held["fc2.weight"][kept][:, kept]
+        renamed["trunk.fc7.bias"] = held["fc2.bias"][kept]
     return renamed
 
 

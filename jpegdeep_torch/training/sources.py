@@ -12,17 +12,19 @@ import numpy as np
 from ..data.annotations import AnnotatedImage, Problems
 from ..data.classes import KNOWN_CLASSES
 from ..data.coco import read_coco
-from ..data.imagenet import ClassFolders, read_class_index, read_imagenet
+from ..data.imagenet import ClassFolders
 from ..data.voc import class_names_in, find_voc_folder, read_voc
-from ..errors import ConfigError, DatasetError
-from .config import DataSettings, ImageSet
+from ..errors import DatasetError
+from .class_folders import read_folders
+from .config import DataSettings, ImageSet, refuse
+from .pictures import Progress, headers
 
 
 @dataclass
 class TrainingData:
     """train, evaluate: images of a detector, or the folders of a classifier; `evaluate` may be empty (None).
 
-    class_names: in label order.  notes: what was left out, a line each.
+    class_names: in label order.  notes: what was left out and what is worth knowing, a line each.
     """
 
     train: list[AnnotatedImage] | ClassFolders
@@ -31,96 +33,151 @@ class TrainingData:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        def count(part: list[AnnotatedImage] | ClassFolders | None) -> int:
-            return 0 if part is None else len(part.paths if isinstance(part, ClassFolders) else part)
-
-        train, evaluate = count(self.train), count(self.evaluate)
+        train, evaluate = _count(self.train), _count(self.evaluate)
         return f"{train} images to train on, {evaluate} to evaluate, {len(self.class_names)} classes"
+
+
+def _count(part: list[AnnotatedImage] | ClassFolders | None) -> int:
+    return len(part.paths if isinstance(part, ClassFolders) else part or ())
 
 
 def read_training_data(settings: DataSettings) -> TrainingData:
     """Reads all sets; ConfigError lists what is wrong with any of them."""
     wrong: list[str] = []
-    missing = sorted({s.root for s in (*settings.train, *settings.evaluate) if not Path(s.root).is_dir()})
-    wrong += [f"{root}: no such folder (data.train, data.evaluate; --root DIR names another)" for root in missing]
-    reader = _read_folders if settings.kind == "imagenet" else _read_annotated
-    data = None if missing else reader(settings, wrong)
-    if data is None or wrong:
-        raise ConfigError(f"data: {len(wrong)} mistakes: " + "; ".join(wrong))
+    data = find_training_data(settings, wrong)
+    refuse("data", wrong)
     return data
 
 
-def _read_annotated(settings: DataSettings, wrong: list[str]) -> TrainingData | None:
-    try:
-        names = _class_names(settings)
-    except DatasetError as error:
-        wrong.append(str(error))
-        return None
-    # Lenient at first, so that everything wrong is found and not the first of it alone.
-    problems = Problems(lenient=True)
-    sets: list[list[AnnotatedImage]] = []
-    for part in (settings.train, settings.evaluate):
-        images: list[AnnotatedImage] = []
-        for each in part:
+def find_training_data(
+    settings: DataSettings, wrong: list[str], progress: Progress = lambda pictures: None
+) -> TrainingData | None:
+    """As `read_training_data`, but appends what is wrong to `wrong`, and reads what is there all the same.
+
+    progress: called with numbers of pictures looked at.  None: there is nothing that could be read.
+    """
+    sets = (*settings.train, *settings.evaluate)
+    missing = sorted({each.root for each in sets if not Path(each.root).is_dir()})
+    wrong += [f"{root}: no such folder (data.train, data.evaluate; --root DIR names another)" for root in missing]
+    problems = Problems(lenient=True)  # so that everything wrong is found, and not the first of it alone
+    if settings.kind == "imagenet":
+        folders = read_folders(settings, missing, problems, wrong, progress)
+        data = None if folders is None else TrainingData(*folders)
+    else:
+        data = _Annotated(settings, missing, problems, wrong, progress).read()
+    fatal = [kind for kind in sorted(problems.counts) if kind == "unknown class" or not settings.lenient]
+    wrong += [problems.listing(kind) for kind in fatal]
+    if data is not None:
+        lines = dict(zip(sorted(problems.counts), problems.summary()))
+        data.notes += [f"left out: {line}" for kind, line in lines.items() if kind not in fatal]
+        wrong += [] if wrong else _nothing_left(settings, data)
+    return data
+
+
+def _nothing_left(settings: DataSettings, data: TrainingData) -> list[str]:
+    parts = ("train", "evaluate")
+    empty = [f"data.{part}" for part in parts if getattr(settings, part) and not _count(getattr(data, part))]
+    if empty:
+        return [f"{' and '.join(empty)}: no image that can be used"]
+    if settings.train and settings.kind != "imagenet" and not any(len(image.labels) for image in data.train):
+        return ["the training images have no object at all"]
+    return []
+
+
+class _Annotated:
+    """Reads the sets of a detector: those whose root is there."""
+
+    def __init__(
+        self, settings: DataSettings, missing: Sequence[str], problems: Problems, wrong: list[str], progress: Progress
+    ):
+        self.settings, self.missing, self.problems, self.wrong = settings, missing, problems, wrong
+        self.progress = progress
+        self.usable: dict[Path, bool] = {}  # pictures looked at
+        self.unread = [each for each in settings.train if each.root in missing]
+        self.names = self._class_names()
+
+    def read(self) -> TrainingData | None:
+        settings = self.settings
+        train, evaluate = self._read(settings.train), self._read(settings.evaluate)
+        if self.unread and settings.classes == "all":  # the names are perhaps in what could not be read
+            self.problems.counts.pop("unknown class", None)
+        if not self.names:
+            return None
+        notes = self._classes_without_objects(train)
+        if settings.kind != "voc" or not settings.difficult:
+            train = [_without_neutral(image) for image in train]
+        return TrainingData(train, evaluate or None, self.names, notes)
+
+    def _class_names(self) -> tuple[str, ...]:
+        """In label order; of a COCO set without names of its own, () until the first one is read."""
+        settings = self.settings
+        if not isinstance(settings.classes, str):
+            return settings.classes
+        if settings.classes in KNOWN_CLASSES:
+            return KNOWN_CLASSES[settings.classes]
+        if settings.kind == "coco":
+            return ()
+        # Where no training set is there, the others name the classes, so that these are checked all the same.
+        sets = settings.train if len(self.unread) < len(settings.train) else settings.evaluate
+        names: set[str] = set()
+        for each in sets:
             try:
-                images += _read_set(settings.kind, each, names, problems)
+                names |= set(class_names_in(find_voc_folder(each.root, each.year), lenient=True))
+            except DatasetError:  # said when the set is read
+                continue
+        return tuple(sorted(names))
+
+    def _read(self, sets: Sequence[ImageSet]) -> list[AnnotatedImage]:
+        images: list[AnnotatedImage] = []
+        for each in sets:
+            if each.root in self.missing:
+                continue
+            try:
+                images += self._usable(self._read_set(each))
             except DatasetError as error:
-                wrong.append(str(error))
-        sets.append(images)
-    fatal = set(problems.counts) if not settings.lenient else {"unknown class"}
-    lines = dict(zip(sorted(problems.counts), problems.summary()))
-    wrong += [line for kind, line in lines.items() if kind in fatal]
-    keep = settings.difficult and settings.kind == "voc"
-    train = [image if keep else _without_neutral(image) for image in sets[0]]
-    if not wrong and not any(len(image.labels) for image in train):
-        wrong.append("the training images have no object at all")
-    notes = [line for kind, line in lines.items() if kind not in fatal]
-    return TrainingData(train, sets[1] or None, names, notes)
+                self.wrong.append(str(error))
+                self.unread += [each] if each in self.settings.train else []
+        return images
 
+    def _read_set(self, each: ImageSet) -> list[AnnotatedImage]:
+        if self.settings.kind == "voc":
+            return read_voc(each.root, each.set, self.names, each.year or None, self.problems)
+        found = read_coco(each.root, each.set, self.names, self.problems)
+        self.names = self.names or tuple(found.class_names)
+        return found.images
 
-def _class_names(settings: DataSettings) -> tuple[str, ...]:
-    if not isinstance(settings.classes, str):
-        return settings.classes
-    if settings.classes != "all":
-        return KNOWN_CLASSES[settings.classes]
-    first = settings.train[0]
-    if settings.kind == "coco":
-        return tuple(read_coco(first.root, first.set, problems=Problems(lenient=True)).class_names)
-    names = {name for each in settings.train for name in class_names_in(find_voc_folder(each.root, each.year))}
-    return tuple(sorted(names))
+    def _usable(self, images: list[AnnotatedImage]) -> list[AnnotatedImage]:
+        """The images whose pictures can be read, and are of the size that their annotations give."""
+        new = [image for image in images if image.path not in self.usable]
+        found = headers([image.path for image in new], self.settings.way == "dct", self.progress)
+        for image, header in zip(new, found):
+            self.usable[image.path] = False
+            if isinstance(header, str):
+                self.problems.report("unusable picture", header)
+            elif (header.height, header.width) != (image.height_px, image.width_px):
+                self.problems.report(
+                    "picture of another size",
+                    f"{image.path}: {header.width}x{header.height} px, expected {image.width_px}x{image.height_px}, "
+                    "which its annotation gives",
+                )
+            else:
+                self.usable[image.path] = True
+        return [image for image in images if self.usable[image.path]]
 
-
-def _read_set(kind: str, each: ImageSet, names: Sequence[str], problems: Problems) -> list[AnnotatedImage]:
-    if kind == "coco":
-        return read_coco(each.root, each.set, names, problems).images
-    return read_voc(each.root, each.set, names, each.year or None, problems)
+    def _classes_without_objects(self, train: Sequence[AnnotatedImage]) -> list[str]:
+        """Names that were asked for and no training image has: wrong if they were listed, otherwise worth a note."""
+        used = {int(label) for image in train for label in image.labels}
+        absent = [name for label, name in enumerate(self.names, start=1) if label not in used]
+        if not absent or self.unread or not self.settings.train:
+            return []
+        line = f"data.classes: no object in the training sets is a {' or a '.join(absent)}"
+        # COCO's names are those of the file's categories, all of them: nobody could leave one out.
+        if isinstance(self.settings.classes, str) or self.settings.kind == "coco":
+            return [line]
+        self.wrong.append(line)
+        return []
 
 
 def _without_neutral(image: AnnotatedImage) -> AnnotatedImage:
     keep = ~np.asarray(image.neutral)
     return dataclasses.replace(image, boxes=image.boxes[keep], labels=image.labels[keep], neutral=image.neutral[keep])
-
-
-def _read_folders(settings: DataSettings, wrong: list[str]) -> TrainingData | None:
-    index = settings.class_index or None
-    try:
-        first = _folder(settings.train[0])
-        classes = len(settings.classes) if not isinstance(settings.classes, str) else _count(first, index)
-        parts = []
-        for part in (settings.train, settings.evaluate):
-            folders = [read_imagenet(_folder(each), classes, index) for each in part]
-            paths, labels = ([x for f in folders for x in getattr(f, key)] for key in ("paths", "labels"))
-            parts.append(ClassFolders(paths, labels, folders[0].class_names) if folders else None)
-    except DatasetError as error:
-        wrong.append(str(error))
-        return None
-    names = settings.classes if not isinstance(settings.classes, str) else tuple(parts[0].class_names)
-    return TrainingData(parts[0], parts[1], names)
-
-
-def _folder(each: ImageSet) -> Path:
-    return Path(each.root, each.set)
-
-
-def _count(root: Path, index: str | None) -> int:
-    return len(read_class_index(index)) if index else sum(path.is_dir() for path in root.iterdir())

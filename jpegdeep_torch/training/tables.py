@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 TomlError = tomllib.TOMLDecodeError
+_LARGEST = 2**63 - 1
 
 
 def setting(
@@ -36,38 +37,67 @@ def setting(
 
 def parse_toml(text: str) -> dict[str, Any]:
     """TomlError where it is none."""
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except TomlError:
+        raise
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, tables nested as deep
+        raise TomlError(str(error)) from None
 
 
-def build(kind: type, table: Any, where: str, problems: list[str]) -> Any:
+def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[str, Any] | None = None) -> Any:
     """The dataclass `kind` from a table; None where `problems` got entries, each beginning with the key's whole name.
 
     Fields may be bool, int, float, str, another dataclass, a tuple of any of these (of any length, or as long as its
     annotation says), or one of several of these.
+    sound: gets each value that is as it should be, its default among them, under its key's whole name, so that more can
+        be checked whatever else is wrong.
     """
     before = len(problems)
     if not isinstance(table, Mapping):
         problems.append(f"{where}: {_shown(table)}, expected a table")
         return None
     fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    for key in table.keys() - fields.keys():
+    for key in sorted(table.keys() - fields.keys()):
         problems.append(f"{_join(where, key)}: unknown key, expected one of {', '.join(fields)}")
+    sound = {} if sound is None else sound
     values = {}
-    for name, item in fields.items():
-        if name in table:
-            values[name] = _convert(hints[name], table[name], _join(where, name), problems)
-            if values[name] is not None:
-                check_limits(values[name], item.metadata, _join(where, name), problems)
-        elif item.default is MISSING and item.default_factory is MISSING:
-            problems.append(f"{_join(where, name)}: missing")
-    if len(problems) > before:
-        return None
+    for name, hint in typing.get_type_hints(kind).items():
+        count = len(problems)
+        value = _value_of(fields[name], hint, table, _join(where, name), problems, sound)
+        if len(problems) == count:
+            values[name] = sound[_join(where, name)] = value
+    return _made(kind, values, problems, before) if _required(fields) <= values.keys() else None
+
+
+def _value_of(
+    item: dataclasses.Field, hint: Any, table: Mapping[str, Any], key: str, problems: list[str], sound: dict[str, Any]
+) -> Any:
+    if dataclasses.is_dataclass(hint):  # a table that is not there is one that states nothing
+        return build(hint, table.get(item.name, {}), key, problems, sound)
+    if item.name not in table:
+        if item.default is MISSING and item.default_factory is MISSING:
+            problems.append(f"{key}: missing")
+            return None
+        return item.default if item.default is not MISSING else item.default_factory()
+    value = _convert(hint, table[item.name], key, problems)
+    if value is not None:
+        check_limits(value, item.metadata, key, problems)
+    return value
+
+
+def _required(fields: Mapping[str, dataclasses.Field]) -> set[str]:
+    return {name for name, f in fields.items() if f.default is MISSING and f.default_factory is MISSING}
+
+
+def _made(kind: type, values: Mapping[str, Any], problems: list[str], before: int) -> Any:
+    """`kind` of the values that are sound, for what its fields do not say one by one; None where anything is wrong."""
     try:
-        return kind(**values)
-    except ConfigError as error:  # what the fields do not say one by one
+        made = kind(**values)
+    except ConfigError as error:
         problems.append(str(error))
         return None
+    return made if len(problems) == before else None
 
 
 def _join(where: str, key: str) -> str:
@@ -78,6 +108,9 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if dataclasses.is_dataclass(options[0]):
         return build(options[0], value, where, problems)
+    if type(value) is int and not -_LARGEST - 1 <= value <= _LARGEST:
+        problems.append(f"{where}: a whole number of {value.bit_length()} bits, expected one of 64, as TOML has them")
+        return None
     tuples = [option for option in options if typing.get_origin(option) is tuple]
     if tuples and isinstance(value, (list, tuple)):
         return _convert_tuple(tuples[0], value, where, problems)
@@ -126,7 +159,10 @@ def check_limits(value: Any, limits: Mapping[str, Any], where: str, problems: li
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

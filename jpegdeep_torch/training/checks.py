@@ -1,0 +1,93 @@
+"""Everything that can be wrong with a run, found before any work and said in one error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..data.classes import KNOWN_CLASSES
+from ..errors import ConfigError, JpegDeepError
+from .config import DataSettings, Draft, TrainingConfig, refuse
+from .initialization import check_init
+from .run_folder import STATE
+from .sources import TrainingData, find_training_data
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can begin.  notes: what is worth knowing about it, a line each."""
+
+    config: TrainingConfig
+    data: TrainingData
+    notes: list[str]
+
+
+def check_run(
+    source: str | os.PathLike[str],
+    draft: Draft,
+    *,
+    writes: bool,
+    resume: bool,
+    progress: Callable[[int], object] = lambda pictures: None,
+) -> Plan:
+    """The run that `draft` describes, with its data read.
+
+    source: what errors call the configuration.  writes: whether it needs a folder to write to.  resume: whether it goes
+    on from the state in that folder, if there is one.  progress: called with numbers of pictures looked at.
+
+    ConfigError: lists what is wrong with configuration, data, folder, device, and the weights to start from.
+    """
+    sound, problems, found = draft.sound, list(draft.problems), []
+    settings = _readable(draft)
+    data = find_training_data(settings, found, progress) if settings else None
+    problems += found
+    output = sound.get("output")
+    if writes and output == "":
+        problems.append("no folder to write to, expected `output`, or --output DIR")
+    if "run.device" in sound:
+        problems += _message(lambda: usable_device(sound["run.device"]))
+    init = sound.get("model.init")
+    goes_on = resume and bool(output) and Path(output, STATE).is_file()  # the file may be gone by then
+    if init and not goes_on and {"model.name", "model.width"} <= sound.keys():
+        classes = len(data.class_names) if data else None
+        problems += _message(lambda: check_init(init, sound["model.name"], classes, sound["model.width"]))
+    refuse(source, problems)
+    return Plan(draft.config, data, [*draft.notes, *data.notes])
+
+
+def usable_device(name: str) -> str:
+    """The device that `run.device` names, 'auto' resolved; ConfigError where nothing can be computed on it."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"run.device: {name!r} cannot be used here ({reason})") from None
+    return name
+
+
+def _readable(draft: Draft) -> DataSettings | None:
+    """The data's settings, with what is wrong among them put so that it gives no cause for further complaints."""
+    if not {"data.kind", "data.class_index"} <= draft.sound.keys():
+        return None
+    values = {"train": (), "evaluate": (), "lenient": True, "way": "pixels"}
+    values |= {key.removeprefix("data."): value for key, value in draft.sound.items() if key.startswith("data.")}
+    classes = values.get("classes", "all")
+    named = not isinstance(classes, str) and len(classes) == len(set(classes)) > 0
+    known = values["kind"] != "imagenet" and classes in KNOWN_CLASSES
+    return DataSettings(**values | {"classes": classes if named or known else "all"})
+
+
+def _message(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except ConfigError as error:
+        return [str(error)]
+    except JpegDeepError as error:
+        return [f"model.init: {error}"]
+    return []
