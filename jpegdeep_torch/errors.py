@@ -41,3 +41,7 @@ class ConfigError(JpegDeepError):
 
 class TrainingError(JpegDeepError):
     """Training that cannot go on, or a run's folder that cannot be gone on with."""
+
+
+class FailedElsewhere(TrainingError):
+    """Of several processes that train together, another one cannot go on, and says itself why."""

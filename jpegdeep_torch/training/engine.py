@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,14 +14,25 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.dataset import batch_loader
-from ..errors import TrainingError
+from ..errors import JpegDeepError, TrainingError
 from ..models import create_model, model_config
 from .config import TrainingConfig, monitor_of
-from .distributed import all_summed, is_distributed, rank, synchronize_batch_norm, world_size
+from .distributed import (
+    agreed,
+    all_summed,
+    gathered_objects,
+    is_distributed,
+    raise_together,
+    rank,
+    share_dropout,
+    synchronize_batch_norm,
+    world_size,
+)
 from .initialization import initialize, scale_to_data
-from .optimization import Progress, learning_rate, make_average, make_optimizer
+from .optimization import Progress, learning_rate, make_average, make_optimizer, total_norm
+from .report import Display, Window
 from .run_folder import BEST, LAST, RunFolder
-from .samples import TrainingBatch
+from .samples import Reported, TrainingBatch
 from .sources import TrainingData
 from .stream import Stream, mixed
 from .tasks import LARGER_IS_BETTER, TASKS
@@ -30,47 +41,12 @@ _IMAGES_TO_SCALE = 16
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass
-class Display:
-    """Where a run tells how it gets on; each may be left out.
-
-    say: a line.  step: after each, the number of steps done and what to show beside it.  evaluated: images, as they
-        are done.
-    """
-
-    say: Callable[[str], None] = lambda line: None
-    step: Callable[[int, dict[str, str]], None] = lambda done, shown: None
-    evaluated: Callable[[int], None] = lambda images: None
-
-
-@dataclass
-class Window:
-    """Sums over the steps since the last report."""
-
-    images: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
-
-    def add(self, images: int, seconds: float, waiting: float, parts: dict[str, float]) -> None:
-        self.images, self.steps = self.images + images, self.steps + 1
-        self.seconds, self.waiting = self.seconds + seconds, self.waiting + waiting
-        for name, value in parts.items():
-            self.parts[name] = self.parts.get(name, 0.0) + value
-
-    def figures(self) -> dict[str, float]:
-        """The parts' means, images/s of all processes, and the share of the time spent waiting for data."""
-        means = {name: value / self.steps for name, value in self.parts.items()}
-        speed = self.images / self.seconds if self.seconds else 0.0
-        return means | {"images_per_s": speed, "data_wait": self.waiting / self.seconds if self.seconds else 0.0}
-
-
 class Trainer:
     """One run, from `config` and `data` to weights in `folder`.
 
     The result hangs on the configuration alone, not on the number of workers, nor on how often the run was cut off and
-    gone on with; on one machine's CPU, to the last bit.
+    gone on with; on one machine's CPU, to the last bit.  All processes of a group make it, and call `fit`, at the same
+    time; where one cannot go on, it raises its error, and the others raise FailedElsewhere.
     """
 
     def __init__(
@@ -82,15 +58,10 @@ class Trainer:
         display: Display | None = None,
     ):
         self.config, self.data, self.folder, self.device = config, data, folder, device
-        self.display = display = display or Display()
-        settings, run = config.model, config.run
-        scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
-        self.model = create_model(
-            settings.name, len(data.class_names), scales, width=settings.width, seed=mixed(run.seed, 0) % 2**31
-        )
-        if settings.init:
-            display.say(initialize(self.model, settings.init))
-        self.model.to(device, memory_format=torch.channels_last)
+        self.display, run = display or Display(), config.run
+        state = self._held_state()
+        with agreed():
+            self.model = self._new_model(is_held=state is not None)
         if run.sync_batch_norm and is_distributed():
             synchronize_batch_norm(self.model)
         self.task = TASKS[self.model.config.task](config, data, self.model.config, device)
@@ -106,54 +77,101 @@ class Trainer:
         self.step = 0  # steps done
         self.window, self.epoch = Window(), Window()
         self.figures: dict[str, float] = {}
-        if not self._resume() and settings.scale_to_data:
+        if state is not None:
+            self._resume(state)
+        elif config.model.scale_to_data and not config.model.init:  # which is for fresh weights alone
             self._scale_to_data()
+        if is_distributed():
+            share_dropout(self.model)
+
+    def _held_state(self) -> dict[str, Any] | None:
+        """The state in the folder, if there is one; TrainingError where it cannot be gone on from by these processes.
+
+        Without the number of processes, of older runs, any will do.
+        """
+        path = self.folder.path
+        with agreed():
+            state = self.folder.load_state()
+            processes = world_size() if state is None else state.get("world_size", world_size())
+            if processes != world_size():
+                raise TrainingError(
+                    f"{path}: holds a run of {processes} processes, got {world_size()}, expected as many: batch and "
+                    "learning rate hang on their number"
+                )
+        steps = gathered_objects(None if state is None else state["step"])
+        if len(set(steps)) > 1:
+            found = ", ".join(f"rank {i} {'none' if step is None else step}" for i, step in enumerate(steps))
+            raise_together(
+                TrainingError(f"{path}: not the same state for all processes ({found}), expected a shared folder")
+            )
+        return state
+
+    def _new_model(self, is_held: bool) -> nn.Module:
+        """The network with the weights to start from, on the device; as they come where a state holds others."""
+        settings = self.config.model
+        scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
+        seed = mixed(self.config.run.seed, 0) % 2**31
+        model = create_model(settings.name, len(self.data.class_names), scales, width=settings.width, seed=seed)
+        if settings.init and not is_held:
+            self.display.say(initialize(model, settings.init))
+        return model.to(self.device, memory_format=torch.channels_last)
 
     def fit(self) -> dict[str, float]:
         """Trains to the end -> the figures of the last evaluation, `best` among them.
 
-        TrainingError: the loss is no longer a number; the batch is in the run's folder.
+        TrainingError: the loss, the gradient or the weights are no longer finite; the batch is in the run's folder, and
+        nothing of such weights.  JpegError, DatasetError: an image cannot be used.
         """
         remark = self.folder.open_logs(self.step)
         if remark:
             self.display.say(remark)
-        network = DistributedDataParallel(self.model) if is_distributed() else self.model
         try:
-            for batch, waited, started in self._batches():
-                parts = self._train(network, batch)
-                self.step += 1
-                self._report(len(batch.names) * world_size(), time.perf_counter() - started + waited, waited, parts)
-                if self.step % self.steps_per_epoch == 0:
-                    self._end_epoch()
-                    if self.progress.finished(self.config.schedule):
-                        self.display.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
-                        break
-                elif self.config.run.save_steps and self.step % self.config.run.save_steps == 0:
-                    self._save_state()
+            if not self._has_finished():
+                self._steps()
         finally:
             self.folder.close()
         best = {} if self.progress.best is None else {"best": self.progress.best}
         return self.figures | best
 
+    def _steps(self) -> None:
+        network = DistributedDataParallel(self.model) if is_distributed() else self.model
+        for batch, waited, started in self._batches():
+            parts = self._train(network, batch)
+            self._report(len(batch.names) * world_size(), time.perf_counter() - started + waited, waited, parts)
+            if self.step % self.steps_per_epoch == 0:
+                self._end_epoch(batch)
+                if self._has_finished():
+                    break
+            elif self.config.run.save_steps and self.step % self.config.run.save_steps == 0:
+                self._save_state()
+
+    def _has_finished(self) -> bool:
+        finished = self.progress.finished(self.config.schedule)
+        if finished:
+            self.display.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
+        return finished
+
     def _batches(self) -> Iterator[tuple[TrainingBatch, float, float]]:
         """(batch, seconds waited for it, when it was there)."""
         run, workers = self.config.run, self.config.data.workers
         stream = Stream(len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size())
-        loader = batch_loader(self.samples, stream, workers, self.device)
+        loader = batch_loader(Reported(self.samples), stream, workers, self.device)
         asked = time.perf_counter()
         for batch in loader:
             started = time.perf_counter()
+            raise_together(batch if isinstance(batch, JpegDeepError) else None)
             yield batch, started - asked, started
             asked = time.perf_counter()
 
     def _train(self, network: nn.Module, batch: TrainingBatch) -> dict[str, float]:
         """One step -> its figures."""
-        settings = self.config.optimizer
+        settings, step = self.config.optimizer, self.step
+        self.step += 1
         rate = learning_rate(
             settings,
             self.config.schedule,
             batch_size=self.batch_size,
-            step=self.step,
+            step=step,
             steps_per_epoch=self.steps_per_epoch,
             epochs=self.config.run.epochs,
             drops=self.progress.drops,
@@ -161,40 +179,51 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         network.train()
-        # What a layer draws (dropout) hangs on the step alone, so that it is the same after a resume.
-        torch.manual_seed(mixed(self.config.run.seed, self.step * world_size() + rank()))
+        # What a layer draws (dropout) hangs on the step alone, so that it is the same after a resume, and in all
+        # processes, of which each takes its share (`distributed.SharedDropout`).
+        torch.manual_seed(mixed(self.config.run.seed, step))
         with self._autocast():
             loss, parts = self.task.losses(network, batch)
-        values = all_summed(torch.stack(list(parts.values())).double()).tolist()
-        figures = dict(zip(parts, values))
-        self._check(figures["loss"], "the loss", batch)
+        values = torch.stack(list(parts.values())).double()
+        figures = dict(zip(parts, all_summed(values).tolist()))
+        self._check(figures["loss"], "the loss", batch, own=dict(zip(parts, values.tolist()))["loss"])
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         if settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
             norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm))
-            if not self.scaler.is_enabled():  # which leaves such steps out, and goes on with a smaller scale
-                self._check(norm, "the gradient's norm", batch)
-            figures["gradient_norm"] = norm
+        else:
+            norm = total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
+        if not self.scaler.is_enabled():  # which leaves such steps out, and goes on with a smaller scale
+            self._check(norm, "the gradient's norm", batch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self._check(total_norm(self.model.parameters()), "the weights' norm", batch)
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return figures | {"learning_rate": rate}
+        return figures | {"gradient_norm": norm, "learning_rate": rate}
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         dtype = _DTYPES.get(self.config.run.precision)
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
 
-    def _check(self, value: float, what: str, batch: TrainingBatch) -> None:
-        if abs(value) < float("inf"):
+    def _check(self, value: float, what: str, batch: TrainingBatch, own: float | None = None) -> None:
+        """TrainingError where `value`, which is the same in every process, is not a finite number.
+
+        own: this process's share of it.  Processes whose shares are finite are not to blame; where there are no shares,
+        all of them are.
+        """
+        if math.isfinite(value):
             return
-        shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
-        where = ""
-        if self.folder.writes:
-            contents = {k: v for k, v in vars(batch).items() if k != "lease"} | {"step": self.step}
-            where = f"; the batch is in {self.folder.save_bad_batch(contents)}"
-        raise TrainingError(f"step {self.step + 1}: {what} is {value}, expected a finite number, on {shown}{where}")
+        error, own = None, value if own is None else own
+        if not math.isfinite(own):
+            contents = {k: v for k, v in vars(batch).items() if k != "lease"} | {"step": self.step - 1}
+            path = self.folder.save_bad_batch(contents, rank())
+            shown = ", ".join(batch.names[:3]) + (", ..." if len(batch.names) > 3 else "")
+            error = TrainingError(
+                f"step {self.step}: {what} is {own}, expected a finite number, on {shown}; the batch is in {path}"
+            )
+        raise_together(error)
 
     def _report(self, images: int, seconds: float, waited: float, parts: dict[str, float]) -> None:
         for window in (self.window, self.epoch):
@@ -210,7 +239,8 @@ class Trainer:
             self.folder.log(self.step, figures, "step")
             self.window = Window()
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, batch: TrainingBatch) -> None:
+        """`batch` was the last."""
         run, epoch = self.config.run, self.step // self.steps_per_epoch
         figures = self.epoch.figures()
         self.folder.log(self.step, {"epoch": epoch, **figures}, "epoch")
@@ -222,6 +252,8 @@ class Trainer:
         if evaluated:
             self.figures = self._evaluate()
             self.folder.log(self.step, {"epoch": epoch, **self.figures}, "evaluation")
+            # Weights may be finite, and yet so large that what the network answers is not.
+            self._check(self.figures["validation_loss"], "the validation loss after it", batch)
             measured |= self.figures
             line += "".join(f", {name} {value:.4f}" for name, value in self.figures.items() if "/" not in name)
         if self.monitor in measured and self.progress.update(measured[self.monitor], self.config.schedule):
@@ -246,6 +278,7 @@ class Trainer:
     def _save_state(self) -> None:
         state: dict[str, Any] = {
             "step": self.step,
+            "world_size": world_size(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -260,13 +293,11 @@ class Trainer:
         """The same in every process, and for any number of them: all see the images that one would see first."""
         torch.manual_seed(mixed(self.config.run.seed, 0))
         keys = next(iter(Stream(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)))
-        scale_to_data(self.model.train(), lambda: self.task.answers(self.model, self.samples.__getitems__(keys)))
+        with agreed():
+            batch = self.samples.__getitems__(keys)
+        scale_to_data(self.model.train(), lambda: self.task.answers(self.model, batch))
 
-    def _resume(self) -> bool:
-        """Takes over the state in the folder, if there is one."""
-        state = self.folder.load_state()
-        if state is None:
-            return False
+    def _resume(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -277,4 +308,3 @@ class Trainer:
         self.epoch = Window(**state["epoch"])
         self.figures = state["figures"]
         self.display.say(f"going on after step {self.step} of {self.last_step}")
-        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-from ..detection.anchors import decode_boxes
+from ..detection.anchors import VARIANCES, decode_boxes
 from .distributed import all_gathered, all_summed, world_size
 from .tables import setting
 from .targets import BACKGROUND, IGNORED, Targets
 
+_LARGEST_LOG_RATIO = math.log(1000 / 16)  # of a side against the anchor's: torchvision's BoxCoder, after Detectron
 BOX_LOSSES = ("smooth_l1", "giou")
 CLASS_LOSSES = ("cross_entropy", "focal")
 
@@ -105,5 +107,8 @@ def _hardest_negatives(classes: Tensor, targets: Targets, most: int, together: b
 def _box_loss(offsets: Tensor, wanted: Tensor, anchors: Tensor, config: LossConfig) -> Tensor:
     """(P, 4) each -> (P,)."""
     if config.box_loss == "giou":
+        # Sizes come by exp(), which soon is infinite: larger boxes count as boxes of the largest size.
+        sizes = offsets[:, 2:].clamp(max=_LARGEST_LOG_RATIO / VARIANCES[2])
+        offsets = torch.cat((offsets[:, :2], sizes), dim=1)
         return generalized_box_iou_loss(decode_boxes(offsets, anchors), decode_boxes(wanted, anchors))
     return F.smooth_l1_loss(offsets, wanted, reduction="none").sum(dim=1)

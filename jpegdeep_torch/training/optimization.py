@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 if TYPE_CHECKING:
@@ -111,6 +111,12 @@ def learning_rate(
         growth = 1 + (growth - 1) * epoch / schedule.scaling_epochs
     rate = optimizer.learning_rate * growth * SCHEDULES[schedule.kind](schedule, epoch, epochs, drops)
     return rate * min(1.0, (step + 1) / (schedule.warmup_steps + 1))
+
+
+@torch.no_grad()
+def total_norm(tensors: Iterable[Tensor]) -> float:
+    """The 2-norm of all of them together; no finite number where one of their values is none, or beyond float32."""
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors)))))
 
 
 def make_average(model: nn.Module, decay: float) -> AveragedModel | None:

@@ -19,7 +19,7 @@ from ..data.annotations import AnnotatedImage
 from ..data.dataset import batch_rooms, prepare_inputs
 from ..data.handover import Lease, passed, unpassed
 from ..data.reading import Clock, InputReader, read_bytes
-from ..errors import DatasetError, ModelError
+from ..errors import DatasetError, JpegDeepError, ModelError
 from ..jpeg.blockwise import blockwise_dct
 from ..jpeg.header import read_header
 from ..jpeg.pixels import DECODERS, DEFAULT_DECODER, decode_rgb
@@ -48,8 +48,8 @@ class TrainingBatch:
 
     inputs: RGB networks, and way 'pixels': (pixels (N, 3, S, S) uint8 RGB,); DCT networks otherwise: (luma
         (N, 64, H, W), chroma (N, 128, H/2, W/2)) int16, or luma alone.  Channels last in memory.
-    boxes: (N, M, 4) float32: xmin, ymin, xmax, ymax as fractions 0..1 of the network's input; rows of zeros after each
-        image's own.  M is the most in the batch, and at least 1.
+    boxes: (N, M, 4) float64: xmin, ymin, xmax, ymax as fractions 0..1 of the network's input; rows of zeros after each
+        image's own.  M is the most in the batch, and at least 1.  In float32 some would take other anchors.
     labels: detectors: (N, M) int64 from 1, 0 where there is no object; classifiers: (N,) int64 from 0.
     names: of the N images.
     keys: (index, seed) of each.
@@ -208,7 +208,7 @@ class DetectionSamples(_Samples):
 
     def _stack(self, targets):
         most = max(1, *(len(labels) for _, labels in targets))
-        boxes = np.zeros((len(targets), most, 4), np.float32)
+        boxes = np.zeros((len(targets), most, 4), np.float64)
         labels = np.zeros((len(targets), most), np.int64)
         for i, (own_boxes, own_labels) in enumerate(targets):
             boxes[i, : len(own_boxes)] = own_boxes
@@ -259,7 +259,28 @@ class ClassificationSamples(_Samples):
         return self.labels[index]
 
     def _stack(self, targets):
-        return torch.zeros(len(targets), 1, 4), torch.tensor(targets, dtype=torch.int64)
+        return torch.zeros(len(targets), 1, 4, dtype=torch.float64), torch.tensor(targets, dtype=torch.int64)
+
+
+class Reported(Dataset):
+    """Samples whose errors are handed over in the batch's place.
+
+    What a worker raises, PyTorch raises again with the worker's traceback for a message, and, where it is a JpegError,
+    as a RuntimeError.
+    """
+
+    def __init__(self, samples: _Samples):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch | JpegDeepError:
+        try:
+            return self.samples.__getitems__(keys)
+        except JpegDeepError as error:
+            error.__context__ = None  # without the frames it went through, which hold on to the batch's memory
+            return error.with_traceback(None)
 
 
 def prepare_training_inputs(

@@ -14,15 +14,16 @@ from torch.utils.data import Dataset
 
 from ..data.dataset import batch_loader
 from ..detection import NMSConfig, detect, ssd300_anchors
+from ..errors import JpegDeepError
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
 from ..models import ModelConfig
 from ..presets import get_preset
 from .augmentation import AugmentationConfig
 from .config import TrainingConfig
-from .distributed import gathered_objects, rank, world_size
+from .distributed import agreed, gathered_objects, rank, world_size
 from .loss import multibox_loss
-from .samples import ClassificationSamples, DetectionSamples, TrainingBatch, prepare_training_inputs
+from .samples import ClassificationSamples, DetectionSamples, Reported, TrainingBatch, prepare_training_inputs
 from .sources import TrainingData
 from .targets import match_anchors
 
@@ -54,7 +55,10 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
-        """Figures of `model`, which is in eval mode, on the images to evaluate; the same in every process."""
+        """Figures of `model`, which is in eval mode, on the images to evaluate; the same in every process.
+
+        JpegError, DatasetError: an image cannot be used; where that was another process's, FailedElsewhere.
+        """
 
     def answers(self, model: Network, batch: TrainingBatch) -> Any:
         """What `model` makes of a batch of the training samples."""
@@ -64,11 +68,13 @@ class Task(ABC):
         return prepare_training_inputs(batch.inputs, self.network, self.preset, way, self.device)
 
     def _evaluation_batches(self, samples: Dataset, progress: Callable[[int], None]) -> Iterator[TrainingBatch]:
-        """This process's share of the images, in order."""
+        """This process's share of the images, in order.  JpegError, DatasetError."""
         keys = [(index, 0) for index in range(rank(), len(samples), world_size())]
         size, workers = self.config.run.batch_size, self.config.data.workers
         batches = [keys[i : i + size] for i in range(0, len(keys), size)]
-        for batch in batch_loader(samples, batches, workers, self.device):
+        for batch in batch_loader(Reported(samples), batches, workers, self.device):
+            if isinstance(batch, JpegDeepError):
+                raise batch
             yield batch
             progress(len(batch.names))
 
@@ -99,15 +105,16 @@ class DetectionTask(Task):
         samples = self._samples(images, self.evaluation_way, AugmentationConfig.none())
         found: list[tuple[int, dict[str, np.ndarray]]] = []
         loss_sum, positives = 0.0, 0
-        for batch in self._evaluation_batches(samples, progress):
-            outputs = model(*self._inputs(batch, self.evaluation_way))
-            loss = self._loss(outputs, batch, together=False)
-            loss_sum += float(loss.total) * max(1, int(loss.positives))
-            positives += int(loss.positives)
-            indices = [index for index, _ in batch.keys]
-            sizes = torch.tensor([(images[i].height_px, images[i].width_px) for i in indices])
-            answers = detect(*outputs, self.anchors, sizes, NMSConfig())
-            found += [(i, {k: v.cpu().numpy() for k, v in a.items()}) for i, a in zip(indices, answers)]
+        with agreed():
+            for batch in self._evaluation_batches(samples, progress):
+                outputs = model(*self._inputs(batch, self.evaluation_way))
+                loss = self._loss(outputs, batch, together=False)
+                loss_sum += float(loss.total) * max(1, int(loss.positives))
+                positives += int(loss.positives)
+                indices = [index for index, _ in batch.keys]
+                sizes = torch.tensor([(images[i].height_px, images[i].width_px) for i in indices])
+                answers = detect(*outputs, self.anchors, sizes, NMSConfig())
+                found += [(i, {k: v.cpu().numpy() for k, v in a.items()}) for i, a in zip(indices, answers)]
         shares = gathered_objects((found, loss_sum, positives))
         in_order = [answer for _, answer in sorted((f for share in shares for f in share[0]), key=lambda f: f[0])]
         result = evaluate_voc(images, in_order, self.data.class_names)
@@ -133,11 +140,12 @@ class ClassificationTask(Task):
         samples = self._samples(folders, self.evaluation_way, AugmentationConfig.none())
         rows: list[tuple[np.ndarray, np.ndarray, list[int]]] = []
         loss_sum = 0.0
-        for batch in self._evaluation_batches(samples, progress):
-            logits, labels = model(*self._inputs(batch, self.evaluation_way)).float(), batch.labels.to(self.device)
-            loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-            best = logits.softmax(dim=1).topk(min(5, logits.shape[1]))
-            rows.append((best.indices.cpu().numpy(), best.values.cpu().numpy(), labels.cpu().tolist()))
+        with agreed():
+            for batch in self._evaluation_batches(samples, progress):
+                logits, labels = model(*self._inputs(batch, self.evaluation_way)).float(), batch.labels.to(self.device)
+                loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
+                best = logits.softmax(dim=1).topk(min(5, logits.shape[1]))
+                rows.append((best.indices.cpu().numpy(), best.values.cpu().numpy(), labels.cpu().tolist()))
         shares = gathered_objects((rows, loss_sum))
         rows = [row for share in shares for row in share[0]]
         predictions, probabilities = (np.concatenate([row[k] for row in rows]) for k in (0, 1))

@@ -46,7 +46,7 @@ class Geometry:
         )
 
     def map_boxes(self, boxes: np.ndarray, min_px: float) -> tuple[np.ndarray, np.ndarray]:
-        """(K, 4) boxes in pixels of the image -> (K, 4) float32, fractions of the network's input, and (K,) bool: kept.
+        """(K, 4) boxes in pixels of the image -> (K, 4) float64, fractions of the network's input, and (K,) bool: kept.
 
         Kept are the boxes whose centre lies in the crop and that are at least `min_px` wide and high in the input; all
         are clipped to what is seen of the image.
@@ -56,13 +56,14 @@ class Geometry:
         x, y = corners[:, 0::2], corners[:, 1::2]
         x_centre, y_centre = (x[:, 0] + x[:, 1]) / 2, (y[:, 0] + y[:, 1]) / 2
         kept = (left < x_centre) & (x_centre < left + width) & (top < y_centre) & (y_centre < top + height)
-        x, y = ((x - left) / width).clip(0, 1), ((y - top) / height).clip(0, 1)
+        # Products first: whole pixels that keep their size stay what they are, to the last bit.
+        x = ((x - left) * place_width / width).clip(0, place_width)
+        y = ((y - top) * place_height / height).clip(0, place_height)
         if self.flip:
-            x = 1 - x[:, ::-1]
-        x, y = x * place_width + place_left, y * place_height + place_top
+            x = place_width - x[:, ::-1]
+        x, y = x + place_left, y + place_top
         kept &= (x[:, 1] - x[:, 0] >= min_px) & (y[:, 1] - y[:, 0] >= min_px)
-        mapped = np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), axis=1) / self.size
-        return mapped.astype(np.float32), kept
+        return np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), axis=1) / self.size, kept
 
 
 def plain_geometry(image_size: tuple[int, int], size: int) -> Geometry:
