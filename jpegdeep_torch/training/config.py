@@ -246,7 +246,7 @@ def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[s
     if path in seen:
         raise ConfigError(f"{source}: is its own base")
     try:
-        table = parse_toml(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_text(encoding="utf-8-sig"))
     except (TomlError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: not readable as TOML ({error})") from None
     base = table.pop("base", None)

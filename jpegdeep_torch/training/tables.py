@@ -21,6 +21,7 @@ else:
 
 TomlError = tomllib.TOMLDecodeError
 _LARGEST = 2**63 - 1
+_SHOWN_CHARACTERS = 200  # of a value in an error
 
 
 def setting(
@@ -160,9 +161,10 @@ def check_limits(value: Any, limits: Mapping[str, Any], where: str, problems: li
 
 def _shown(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        text = json.dumps(value, ensure_ascii=False, default=str)
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
