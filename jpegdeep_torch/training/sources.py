@@ -66,7 +66,7 @@ def find_training_data(
     else:
         data = _Annotated(settings, missing, problems, wrong, progress).read()
     fatal = [kind for kind in sorted(problems.counts) if kind == "unknown class" or not settings.lenient]
-    hints = {kind: "" if kind == "unknown class" else " (data.lenient = true leaves it out)" for kind in fatal}
+    hints = {kind: "" if kind == "unknown class" else " (data.lenient = true leaves such out)" for kind in fatal}
     wrong += [problems.listing(kind) + hint for kind, hint in hints.items()]
     if data is not None:
         lines = dict(zip(sorted(problems.counts), problems.summary()))

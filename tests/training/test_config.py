@@ -114,3 +114,26 @@ def test_values_are_taken_only_in_their_own_type():
     assert len(problems) == 3
     problems.clear()
     assert build(Kind, {"flag": True, "number": 1, "pair": [1, 2]}, "", problems) == Kind(True, 1.0, (1.0, 2.0))
+
+
+def test_a_base_is_the_same_file_by_any_path(write, tmp_path):
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(ConfigError, match="its own base"):
+        load_config(write('base = "inner/../run.toml"\n'))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e400"])
+def test_numbers_without_end(write, number):
+    with pytest.raises(ConfigError, match="2 mistakes") as caught:
+        load_config(write(SMALL + f"[run]\nseed = {number}\n[optimizer]\nl2 = {number}\n"))
+    assert "run.seed" in str(caught.value) and "optimizer.l2" in str(caught.value) and len(str(caught.value)) < 400
+    with pytest.raises(ConfigError, match="not readable as TOML"):
+        load_config(write(SMALL + f"[run]\nseed = 1{'0' * 5000}\n"))
+
+
+def test_mistakes_in_one_key_do_not_hide_contradictions_of_others(write):
+    changes = ["run.speed=1", "model.name=ssd300_vgg16", "augmentation.flip=true", "augmentation.hue_deg=-1"]
+    with pytest.raises(ConfigError, match="6 mistakes") as caught:
+        load_config(write(SMALL), [*changes, "augmentation.contrast=[2.0, 1.0]", "run.monitor=mAP", "data.evaluate=5"])
+    message = str(caught.value)  # what nobody could read is not held against other keys
+    assert "expected 'pixels'" in message and "contrast is (2, 1)" in message and "nothing is evaluated" not in message
