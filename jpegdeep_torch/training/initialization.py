@@ -71,13 +71,13 @@ def _as_detector(held: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, T
     narrower network that is not always a whole number: of 120 channels, for 32.
     """
     renamed = {f"trunk.base.{key.removeprefix('trunk.')}": v for key, v in held.items() if key.startswith("trunk.")}
-    if {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"} <= held.keys() and "trunk.fc6.bias" in own:
+    if {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"} <= held.keys() and "trunk.fc6.weight" in own:
         there, here = len(held["fc1.bias"]), min(len(held["fc1.bias"]), len(own["trunk.fc6.bias"]))
         kept = torch.arange(here) * there // here
-        renamed["trunk.fc6.weight"] = held["fc1.weight"][kept][..., DENSE_TAPS, DENSE_TAPS].contiguous()
-        renamed["trunk.fc6.bias"] = held["fc1.bias"][kept]
-        renamed["trunk.fc7.weight"] = held["fc2.weight"][kept][:, kept]
-        renamed["trunk.fc7.bias"] = held["fc2.bias"][kept]
+        fc6 = held["fc1.weight"][kept][..., DENSE_TAPS, DENSE_TAPS].contiguous()
+        if fc6.shape == own["trunk.fc6.weight"].shape:  # behind another fc6, fc7's weights mean nothing
+            renamed |= {"trunk.fc6.weight": fc6, "trunk.fc6.bias": held["fc1.bias"][kept]}
+            renamed |= {"trunk.fc7.weight": held["fc2.weight"][kept][:, kept], "trunk.fc7.bias": held["fc2.bias"][kept]}
     return renamed
 
 

@@ -137,3 +137,13 @@ def test_mistakes_in_one_key_do_not_hide_contradictions_of_others(write):
         load_config(write(SMALL), [*changes, "augmentation.contrast=[2.0, 1.0]", "run.monitor=mAP", "data.evaluate=5"])
     message = str(caught.value)  # what nobody could read is not held against other keys
     assert "expected 'pixels'" in message and "contrast is (2, 1)" in message and "nothing is evaluated" not in message
+
+
+def test_recipes_for_classifiers_of_both_families():
+    shown = {}
+    for name in ("imagenet_dct", "imagenet_rgb", "imagenet_resnet_dct", "imagenet_resnet_rgb"):
+        config = load_config(name)
+        size = (config.optimizer.learning_rate, config.optimizer.base_batch_size, config.run.batch_size)
+        shown[config.model.name] = size
+    resnet, vgg = (1.25e-2, 32, 32), (2.5e-3, 64, 64)
+    assert shown == {"vgg16_dct": vgg, "vgg16": vgg, "resnet50_lcrfa": resnet, "resnet50": resnet}

@@ -1,0 +1,32 @@
+"""What docs/training.md says of the log's figures and the evaluating command's, for the ways that decode."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eval.voc import main as eval_voc
+from jpegdeep_torch.training.__main__ import main as training
+from jpegdeep_torch.training.run_folder import read_log
+
+from .make_dataset import make_voc
+from .runs import write_config
+
+
+@pytest.mark.parametrize("way", ["reencode", "pixels"])
+def test_the_same_figure_with_the_same_way_to_coefficients(tmp_path, way):
+    root = make_voc(tmp_path / "voc", count=8)
+    run = tmp_path / "run"
+    training(
+        [str(write_config(tmp_path, root)), "-o", str(run), "--set", f"data.way={way}", "augmentation.enabled=false",
+         "run.epochs=4", "optimizer.kind=adamw", "optimizer.learning_rate=2e-3", "run.evaluate_every=4"]
+    )  # fmt: skip
+    (logged,) = read_log(run, "evaluation")
+    found = {}
+    for dct in ("reencode", "dct"):
+        json_file = tmp_path / f"{dct}.json"
+        eval_voc([str(run / "last.safetensors"), str(root), "--workers", "0", "--dct", dct, "--json", str(json_file)])
+        found[dct] = json.loads(json_file.read_text())["results"][0]["map_area"]
+    assert found["reencode"] == pytest.approx(logged["mAP"], abs=1e-6) and logged["mAP"] > 0
+    assert found["dct"] != pytest.approx(logged["mAP"], abs=1e-6)
