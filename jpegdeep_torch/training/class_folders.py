@@ -93,7 +93,7 @@ def _usable(
     usable = ClassFolders([], [], [name for _, name in rows])
     for folders in part:
         found = headers(folders.paths, settings.way == "dct", progress)
-        for path, label, header in zip(folders.paths, folders.labels, found):
+        for header, path, label in zip(found, folders.paths, folders.labels):
             if isinstance(header, str):
                 problems.report("unusable picture", header)
             else:

@@ -30,8 +30,8 @@ def headers(paths: Sequence[Path], coefficients: bool, progress: Progress) -> It
     parts = [paths[i : i + _TOGETHER] for i in range(0, len(paths), _TOGETHER)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for part in pool.map(lambda part: [_header(path, whole, coefficients) for path in part], parts):
-            yield from part
             progress(len(part))
+            yield from part
 
 
 def _header(path: Path, whole: bool, coefficients: bool) -> JpegHeader | str:

@@ -71,11 +71,15 @@ def find_training_data(
     if data is not None:
         lines = dict(zip(sorted(problems.counts), problems.summary()))
         data.notes += [f"left out: {line}" for kind, line in lines.items() if kind not in fatal]
-        wrong += [] if wrong else _nothing_left(settings, data)
+    if not wrong:
+        wrong += _nothing_left(settings, data)
     return data
 
 
-def _nothing_left(settings: DataSettings, data: TrainingData) -> list[str]:
+def _nothing_left(settings: DataSettings, data: TrainingData | None) -> list[str]:
+    """What is wrong where nothing else is."""
+    if data is None:
+        return [f"{settings.class_index or 'data.train'}: no class, expected at least one"]
     parts = ("train", "evaluate")
     empty = [f"data.{part}" for part in parts if getattr(settings, part) and not _count(getattr(data, part))]
     if empty:
@@ -151,7 +155,7 @@ class _Annotated:
         """The images whose pictures can be read, and are of the size that their annotations give."""
         new = [image for image in images if image.path not in self.usable]
         found = headers([image.path for image in new], self.settings.way == "dct", self.progress)
-        for image, header in zip(new, found):
+        for header, image in zip(found, new):  # in this order `found` comes to its end, and its threads with it
             self.usable[image.path] = False
             if isinstance(header, str):
                 self.problems.report("unusable picture", header)

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from jpegdeep_torch.errors import ConfigError
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.training.__main__ import main as training
+from jpegdeep_torch.training.config import load_config
+from jpegdeep_torch.training.sources import read_training_data
 from jpegdeep_torch.weights import save_weights
 
 from .make_dataset import make_voc
@@ -100,6 +102,16 @@ def test_the_published_names_may_be_absent(data, tmp_path, capsys):
     assert "20 classes" in said and "no object in the training sets is a aeroplane or a bicycle" in said
 
 
+def test_no_class_at_all(data, folders, tmp_path):
+    root = copied(data, tmp_path)
+    for path in (root / "Annotations").glob("*.xml"):
+        path.write_text("<annotation/>")
+    lists(refused(write_config(tmp_path, root), "--check"), "data.train: no class, expected at least one")
+    (tmp_path / "index.json").write_text("[]")
+    config = write_config(tmp_path, folders(train="cat"), CLASSIFIER)
+    lists(refused(config, "--check", "--set", f"data.class_index={tmp_path}/index.json"), "index.json: no class")
+
+
 def spoilt(data: Path, folder: Path) -> Path:
     """A PNG by a JPEG's name, a picture of another size, and one cut short."""
     root = copied(data, folder)
@@ -175,9 +187,6 @@ def image_sets(root: Path, *names: str) -> str:
 
 
 def read_classes(root: Path, tmp_path: Path, *changes: str):
-    from jpegdeep_torch.training.config import load_config
-    from jpegdeep_torch.training.sources import read_training_data
-
     return read_training_data(load_config(write_config(tmp_path, root, CLASSIFIER), changes).data)
 
 
