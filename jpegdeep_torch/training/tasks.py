@@ -25,7 +25,7 @@ from .distributed import agreed, gathered_objects, rank, world_size
 from .loss import multibox_loss
 from .samples import ClassificationSamples, DetectionSamples, Reported, TrainingBatch, prepare_training_inputs
 from .sources import TrainingData
-from .targets import match_anchors
+from .targets import Targets, match_anchors
 
 LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
 Network = Callable[..., Any]
@@ -95,10 +95,13 @@ class DetectionTask(Task):
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
     def _loss(self, outputs: tuple[Tensor, Tensor], batch: TrainingBatch, together: bool):
+        return multibox_loss(*outputs, self.targets(batch), self.anchors, self.config.loss, together=together)
+
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """What the network is to answer; matched in float64, as the reference."""
         settings = self.config.loss
         boxes, labels = batch.boxes.to(self.device), batch.labels.to(self.device)
-        targets = match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
-        return multibox_loss(*outputs, targets, self.anchors, settings, together=together)
+        return match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
 
     def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
         images = self.data.evaluate

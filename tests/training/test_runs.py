@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jpegdeep_torch.training.run_folder import read_log
+from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.training.config import load_config
+from jpegdeep_torch.training.engine import Trainer
+from jpegdeep_torch.training.run_folder import RunFolder, read_log
+from jpegdeep_torch.training.sources import TrainingData
 from jpegdeep_torch.weights import read_info
 
 from .make_dataset import CLASSES, make_voc
-from .runs import ENVIRONMENT, ROOT, command, train, write_config
+from .runs import ENVIRONMENT, ROOT, TINY, command, train, write_config
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +128,84 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, 
         curves.append([row["loss"] for row in read_log(output, "step")])
     assert len(curves[0]) == 20 and curves[0][-1] != curves[0][0]
     assert curves[1] == pytest.approx(curves[0], abs=1e-4, rel=1e-5)
+
+
+def test_a_run_stopped_early_stays_as_it_is(data, tmp_path):
+    config = write_config(tmp_path, data)
+    changes = ["--set", "run.epochs=6", "schedule.stop_after=1", "optimizer.learning_rate=1e-9"]
+    done = train(config, tmp_path / "run", *changes)
+    assert done.returncode == 0 and "stopped: 1 evaluations without gain" in done.stdout, done.stderr
+    kept = {name: (tmp_path / "run" / name).read_bytes() for name in ("state.pt", "last.safetensors", "log.jsonl")}
+    done = train(config, tmp_path / "run", "--resume", *changes)
+    assert done.returncode == 0 and "stopped: 1 evaluations without gain" in done.stdout, done.stderr
+    assert all((tmp_path / "run" / name).read_bytes() == content for name, content in kept.items())
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of the whole run, to go on with: (configuration, folder)."""
+    config, folder = whole
+    shutil.copytree(folder, tmp_path / "copy")
+    return config, tmp_path / "copy"
+
+
+def test_a_run_is_not_gone_on_with_by_another_number_of_processes(copied):
+    config, folder = copied
+    state = torch.load(folder / "state.pt", weights_only=True)
+    assert state["world_size"] == 1
+    torch.save(state | {"world_size": 2}, folder / "state.pt")
+    done = train(config, folder, "--resume")
+    assert done.returncode == 2 and "holds a run of 2 processes, got 1, expected as many" in done.stderr
+    torch.save({k: v for k, v in state.items() if k != "world_size"}, folder / "state.pt")  # as older runs' are
+    assert train(config, folder, "--resume").returncode == 0
+
+
+def test_a_damaged_state_is_named_in_one_line(copied):
+    config, folder = copied
+    whole_state = (folder / "state.pt").read_bytes()
+    other = io.BytesIO()
+    torch.save({"step": 3}, other)
+    for content in (b"", b"garbage", whole_state[:1000], whole_state[:-1000], other.getvalue()):
+        (folder / "state.pt").write_bytes(content)
+        done = train(config, folder, "--resume")
+        lines = [line for line in done.stderr.splitlines() if "error: " in line]
+        assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+        assert lines[0].startswith(f"error: {folder / 'state.pt'}: ") and lines[0].endswith("the state of a run")
+
+
+def test_the_weights_that_a_run_began_with_may_be_gone_when_it_is_gone_on_with(whole, data, tmp_path):
+    _, folder = whole
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(folder / "last.safetensors", weights)
+    config = write_config(tmp_path, data, TINY.replace("scale_to_data = true", ""))
+    steps = ["--set", "run.steps_per_epoch=1"]
+    done = train(config, tmp_path / "run", "--init", str(weights), *steps)
+    assert done.returncode == 0 and "tensors taken from" in done.stdout, done.stderr
+    weights.unlink()
+    held = (tmp_path / "run" / "config.toml").read_text()
+    for init in ([], ["--init", str(weights)]):
+        done = train(config, tmp_path / "run", "--resume", *init, *steps)
+        assert done.returncode == 0 and "going on after step 2 of 2" in done.stdout, done.stderr
+        assert (tmp_path / "run" / "config.toml").read_text() == held and str(weights) in held
+    done = train(config, tmp_path / "run", "--resume", "--init", str(folder / "last.safetensors"), *steps)
+    assert done.returncode == 2 and "model.init: there" in done.stderr
+    (tmp_path / "run" / "state.pt").unlink()
+    done = train(config, tmp_path / "run", "--resume", *steps)
+    assert done.returncode == 2 and "model.init: there" in done.stderr
+
+
+def test_weights_taken_from_a_file_are_not_scaled(whole, data, tmp_path):
+    """The command refuses such a configuration; a Trainer made in Python keeps the weights."""
+    _, folder = whole
+    config = load_config(write_config(tmp_path, data))
+    settings = dataclasses.replace(config.model, init=str(folder / "last.safetensors"))
+    config = dataclasses.replace(config, model=settings)
+    images = read_voc(data, "train", CLASSES)
+    run = RunFolder(tmp_path / "run", config, resume=False, writes=True)
+    trainer = Trainer(config, TrainingData(images, None, CLASSES, []), run, torch.device("cpu"))
+    expected = load_file(folder / "last.safetensors")
+    found = trainer.model.state_dict()
+    assert config.model.scale_to_data and all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_batch(data, tmp_path):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from jpegdeep_torch.data.annotations import AnnotatedImage
+from jpegdeep_torch.data.classes import VOC_CLASSES
+from jpegdeep_torch.data.dataset import batch_loader
 from jpegdeep_torch.detection.anchors import decode_boxes, encode_boxes, ssd300_anchors, to_corners
-from jpegdeep_torch.models import ANCHOR_SCALES
+from jpegdeep_torch.models import ANCHOR_SCALES, model_config
+from jpegdeep_torch.training.augmentation import AugmentationConfig
+from jpegdeep_torch.training.config import DataSettings, ImageSet, ModelSettings, TrainingConfig
 from jpegdeep_torch.training.loss import LossConfig, multibox_loss
+from jpegdeep_torch.training.samples import Reported
+from jpegdeep_torch.training.sources import TrainingData
 from jpegdeep_torch.training.targets import Targets, match_anchors
+from jpegdeep_torch.training.tasks import DetectionTask
+from tests.jpeg_samples import jpeg
 
 ANCHORS = ssd300_anchors(ANCHOR_SCALES["voc"], dtype=torch.float64)
 
@@ -40,6 +51,31 @@ def test_the_reference_s_targets(golden, targets):
     offsets = targets.offsets[targets.labels > 0]
     np.testing.assert_allclose(offsets, golden["target_offsets_positive"], atol=1e-6)
     assert not targets.offsets[targets.labels <= 0].any()
+
+
+def annotated(folder: Path, rows: np.ndarray, size_px: int, number: int) -> AnnotatedImage:
+    """A photograph of `size_px` with the golden file's boxes, as read from an annotation."""
+    path = folder / f"{number}.jpg"
+    path.write_bytes(jpeg(np.full((size_px, size_px, 3), 90, np.uint8)))
+    boxes = (rows[:, 1:] * size_px / 300).astype(np.float32)
+    labels = rows[:, 0].astype(np.int64)
+    return AnnotatedImage(path.stem, path, size_px, size_px, boxes, labels, np.zeros(len(labels), bool))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("size_px", [300, 600])
+def test_the_reference_s_targets_as_training_comes_to_them(golden, tmp_path, size_px, workers):
+    """Annotations -> samples -> a worker's batch -> the task: in float32 anywhere on the way, anchors differ."""
+    images = [annotated(tmp_path, golden[f"labels_{i}"], size_px, i) for i in range(4)]
+    data = DataSettings(kind="voc", train=(ImageSet(str(tmp_path)),))
+    config = TrainingConfig(ModelSettings("ssd300_vgg16_dct"), data, augmentation=AugmentationConfig.none())
+    network = model_config("ssd300_vgg16_dct")
+    task = DetectionTask(config, TrainingData(images, None, VOC_CLASSES), network, torch.device("cpu"))
+    keys = [[(i, 0) for i in range(4)]]
+    (batch,) = batch_loader(Reported(task.training_samples()), keys, workers, torch.device("cpu"))
+    found = task.targets(batch)
+    np.testing.assert_array_equal(found.labels, golden["target_class"])
+    np.testing.assert_allclose(found.offsets[found.labels > 0], golden["target_offsets_positive"], atol=1e-6)
 
 
 def test_the_reference_s_loss(golden, targets):
@@ -156,6 +192,17 @@ def test_giou_loss_of_a_box_beside_its_object():
     offsets[0, 3] = apart
     loss = multibox_loss(torch.zeros(1, 10, 3), offsets, targets, anchors, config)
     assert loss.box_per_image.item() == pytest.approx(3 * (1 + 1 / 3), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [30.0, 600.0, 1e30, -1e30])
+def test_giou_loss_of_exploding_sizes_is_finite(size):
+    offsets = torch.zeros(1, 10, 4)
+    offsets[0, 3, 2:] = size
+    offsets.requires_grad_()
+    config = LossConfig(box_loss="giou")
+    loss = multibox_loss(torch.zeros(1, 10, 3), offsets, one_positive(), ANCHORS[:10].float(), config)
+    loss.total.backward()
+    assert 0 < loss.box_per_image.item() <= 2 and torch.isfinite(offsets.grad).all()
 
 
 def test_encoding_is_decoding_s_inverse():
