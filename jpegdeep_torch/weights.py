@@ -25,7 +25,10 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What a weights file says of itself."""
+    """What a weights file says of itself.
+
+    dct: the way to coefficients that the weights were trained for, where the file says so: 'reencode' or 'dct'.
+    """
 
     model: str
     num_classes: int
@@ -35,6 +38,7 @@ class WeightsInfo:
     width: float = 1.0
     source_file: str | None = None
     source_sha256: str | None = None
+    dct: str | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors stores it: strings only."""
@@ -48,6 +52,7 @@ class WeightsInfo:
             "width": str(self.width),
             "source_file": self.source_file,
             "source_sha256": self.source_sha256,
+            "dct": self.dct,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -71,11 +76,14 @@ class WeightsInfo:
                 width=float(metadata.get("width", 1.0)),
                 source_file=metadata.get("source_file"),
                 source_sha256=metadata.get("source_sha256"),
+                dct=metadata.get("dct"),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
         if info.preset not in PRESETS:
             raise CheckpointError(f"{path}: unknown preset {info.preset!r}, expected one of {', '.join(PRESETS)}")
+        if info.dct not in (None, "reencode", "dct"):
+            raise CheckpointError(f"{path}: unknown way to coefficients {info.dct!r}, expected 'reencode' or 'dct'")
         if info.class_names is not None and len(info.class_names) != info.num_classes:
             raise CheckpointError(f"{path}: {len(info.class_names)} class names for {info.num_classes} classes")
         return info
@@ -117,7 +125,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def describe(model: nn.Module, preset: str | None = None, class_names: tuple[str, ...] | None = None) -> WeightsInfo:
+def describe(
+    model: nn.Module,
+    preset: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+    dct: str | None = None,
+) -> WeightsInfo:
     """The WeightsInfo of a network made by `create_model`."""
     config = model.config
     detector = config.task == "detector"
@@ -128,6 +141,7 @@ def describe(model: nn.Module, preset: str | None = None, class_names: tuple[str
         preset=preset or ("voc" if detector else "imagenet"),
         class_names=tuple(class_names) if class_names else None,
         width=config.width,
+        dct=dct,
     )
 
 
@@ -142,13 +156,14 @@ def save_weights(
     path: str | os.PathLike[str],
     preset: str | None = None,
     class_names: tuple[str, ...] | None = None,
+    dct: str | None = None,
 ) -> WeightsInfo:
     """Writes `model`'s weights, with all that `load_model` needs, to one safetensors file.
 
-    `preset` is 'voc' for a detector and 'imagenet' for a classifier where not given.  The file appears only when it
-    is complete.
+    `preset` is 'voc' for a detector and 'imagenet' for a classifier where not given.  `dct` is for networks that were
+    trained on coefficients that came in one way.  The file appears only when it is complete.
     """
-    info = describe(model, preset, class_names)
+    info = describe(model, preset, class_names, dct)
     # BatchNorm's step counter says nothing about the function, and a converted file has none.
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if _is_weight(k)}
     save_tensors(state, path, info)

@@ -273,7 +273,8 @@ class Trainer:
 
     def _save_model(self, name: str) -> None:
         model = self._evaluated_model()
-        self.folder.save_model(name, model, self.config.data.preset, tuple(self.data.class_names))
+        dct = self.task.preset.dct if model.config.is_dct else None
+        self.folder.save_model(name, model, self.config.data.preset, tuple(self.data.class_names), dct)
 
     def _save_state(self) -> None:
         state: dict[str, Any] = {

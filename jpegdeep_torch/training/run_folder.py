@@ -85,10 +85,12 @@ class RunFolder:
             with written_whole(self.path / STATE) as temporary:
                 torch.save(state, temporary)
 
-    def save_model(self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...]) -> None:
+    def save_model(
+        self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...], dct: str | None
+    ) -> None:
         """Writes `name` (LAST or BEST), which Detector.load and Classifier.load read."""
         if self.writes:
-            save_weights(model, self.path / name, preset, class_names)
+            save_weights(model, self.path / name, preset, class_names, dct)
 
     def save_bad_batch(self, contents: dict[str, Any], rank: int) -> Path:
         """For a look at what made the loss infinite, in any process: each has a batch of its own."""

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.errors import CheckpointError
 from jpegdeep_torch.training.config import load_config
 from jpegdeep_torch.training.engine import Trainer
 from jpegdeep_torch.training.run_folder import RunFolder, read_log
 from jpegdeep_torch.training.sources import TrainingData
-from jpegdeep_torch.weights import read_info
+from jpegdeep_torch.weights import WeightsInfo, read_info
 
 from .make_dataset import CLASSES, make_voc
 from .runs import ENVIRONMENT, ROOT, TINY, command, train, write_config
@@ -53,6 +54,7 @@ def test_a_run_s_folder_holds_everything(whole):
     assert [row["epoch"] for row in read_log(folder, "evaluation")] == [1, 2]
     info = read_info(folder / "best.safetensors")
     assert (info.model, info.width, info.class_names) == ("ssd300_vgg16_dct", 0.03, CLASSES)
+    assert (info.preset, info.dct) == ("voc", "dct")
     assert json.loads((folder / "versions.json").read_text())["versions"]["torch"] in torch.__version__
 
 
@@ -128,6 +130,20 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, 
         curves.append([row["loss"] for row in read_log(output, "step")])
     assert len(curves[0]) == 20 and curves[0][-1] != curves[0][0]
     assert curves[1] == pytest.approx(curves[0], abs=1e-4, rel=1e-5)
+
+
+def test_weights_say_how_their_coefficients_came(data, tmp_path):
+    config = write_config(tmp_path, data)
+    for model, way, expected in (("vgg16_dct", "reencode", "reencode"), ("vgg16_dct", "pixels", "reencode"),
+                                 ("vgg16", "pixels", None)):  # fmt: skip
+        output = tmp_path / f"{model} {way}"
+        changes = [f"model.name=ssd300_{model}", f"data.way={way}", "run.epochs=1", "run.steps_per_epoch=1"]
+        done = train(config, output, "--set", *changes)
+        assert done.returncode == 0, done.stderr
+        assert read_info(output / "last.safetensors").dct == expected
+    held = read_info(output / "last.safetensors").to_metadata() | {"dct": "neither"}
+    with pytest.raises(CheckpointError, match="way to coefficients 'neither', expected"):
+        WeightsInfo.from_metadata(held, "f")
 
 
 def test_a_run_stopped_early_stays_as_it_is(data, tmp_path):
