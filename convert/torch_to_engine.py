@@ -20,7 +20,6 @@ from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs, make_loader, prepare_inputs
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import ModelError
-from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.weights import load_model
 
 CALIBRATION_IMAGES = 128
@@ -72,7 +71,7 @@ def calibration(model: nn.Module, folder: str, most: int) -> Iterator[tuple[Tens
     """Single images of `folder` as the network takes them, float32, spread evenly over it; DatasetError, JpegError."""
     files = list_jpegs(folder)
     chosen = [files[i * len(files) // most] for i in range(most)] if len(files) > most else files
-    preset = get_preset(model.info.preset)
+    preset = model.info.preparation()
     loader = make_loader(chosen, model.config, preset, batch_size=1)
     return (prepare_inputs(batch.inputs, model.config, preset) for batch in loader)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .pipeline import Pipeline
-from .presets import get_preset
 from .weights import load_model
 
 TOP = 5
@@ -32,7 +31,7 @@ class Classifier(Pipeline):
     ) -> Classifier:
         """The classifier of one weights file; arguments as for `Detector.load`."""
         model = load_model(path)
-        return cls(model, get_preset(model.info.preset, dct), device, backend, **options)
+        return cls(model, model.info.preparation(dct), device, backend, **options)
 
     def _answers(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[dict[str, Tensor]]:
         probabilities = outputs[0].float().softmax(dim=-1)

@@ -58,15 +58,14 @@ class Detector(Pipeline):
             path: a safetensors file of `save_weights` or the converter; network, classes and preset are its own.
             device: 'cpu', 'cuda' or 'cuda:N'.
             backend: one of `backends.list_backends()`.
-            dct: 'reencode' or 'dct', for another way to coefficients than the preset's.
+            dct: 'reencode' or 'dct', for another way to coefficients than the file's, or else its preset's.
             options: precision ('float32', ...), batch_size (8), workers, decoder, nms (NMSConfig).
 
         Raises:
             CheckpointError, BackendUnavailable, ModelError, DatasetError.
         """
         model = load_model(path)
-        preset = get_preset(model.info.preset, dct)
-        return cls(model, preset, device, backend, class_names=model.info.class_names, **options)
+        return cls(model, model.info.preparation(dct), device, backend, class_names=model.info.class_names, **options)
 
     def __call__(self, sources: Sources, on_error: str = "raise") -> list[dict[str, Tensor] | None]:
         """Detections in the order given: `{"boxes": (K, 4) float32 xmin, ymin, xmax, ymax in pixels of the original,

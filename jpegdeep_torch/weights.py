@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError, ModelError
 from .models import create_model
-from .presets import PRESETS
+from .presets import PRESETS, Preset, get_preset
 
 FORMAT_VERSION = "1"
 
@@ -39,6 +39,10 @@ class WeightsInfo:
     source_file: str | None = None
     source_sha256: str | None = None
     dct: str | None = None
+
+    def preparation(self, dct: str | None = None) -> Preset:
+        """How images become inputs of these weights; `dct` replaces their own way to coefficients."""
+        return get_preset(self.preset, dct or self.dct)
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors stores it: strings only."""

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from jpegdeep_torch import Classifier, Detector
 from jpegdeep_torch.errors import CheckpointError
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import WeightsInfo, load_model, load_weights, read_info, save_weights, written_whole
@@ -137,3 +138,14 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
     for path, expected in ((tmp_path, "is a folder"), (tmp_path / "no" / "a", "does not exist")):
         with pytest.raises(CheckpointError, match=expected), written_whole(path):
             pass
+
+
+def test_a_file_s_own_way_to_coefficients_is_taken(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(small(), path, "voc", dct="reencode")
+    assert load_model(path).info.dct == "reencode" and Detector.load(path).preset.dct == "reencode"
+    assert Detector.load(path, dct="dct").preset.dct == "dct"
+    save_weights(small("vgg16_dct"), path, "imagenet", dct="dct")
+    assert Classifier.load(path).preset.dct == "dct"
+    save_weights(small(), path, "voc")
+    assert load_model(path).info.dct is None and Detector.load(path).preset.dct == "dct"

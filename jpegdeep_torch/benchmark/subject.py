@@ -127,7 +127,7 @@ def make_network(
         model = load_model(weights)
         if model.config.name != name:
             raise CheckpointError(f"{weights}: holds {model.config.name}, expected {name}")
-        return Network(model, get_preset(model.info.preset, dct), list(sources), seeded=False, decoder=decoder)
+        return Network(model, model.info.preparation(dct), list(sources), seeded=False, decoder=decoder)
     config, preset = model_config(name), get_preset("voc", dct)
     if config.task != "detector":
         raise ModelError(f"{name}: a classifier, expected a detector")
