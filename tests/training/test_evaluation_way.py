@@ -24,9 +24,9 @@ def test_the_same_figure_with_the_same_way_to_coefficients(tmp_path, way):
     )  # fmt: skip
     (logged,) = read_log(run, "evaluation")
     found = {}
-    for dct in ("reencode", "dct"):
-        json_file = tmp_path / f"{dct}.json"
-        eval_voc([str(run / "last.safetensors"), str(root), "--workers", "0", "--dct", dct, "--json", str(json_file)])
-        found[dct] = json.loads(json_file.read_text())["results"][0]["map_area"]
-    assert found["reencode"] == pytest.approx(logged["mAP"], abs=1e-6) and logged["mAP"] > 0
+    for dct in (None, "reencode", "dct"):
+        line = [str(run / "last.safetensors"), str(root), "--workers", "0", "--json", str(tmp_path / f"{dct}.json")]
+        eval_voc([*line, "--dct", dct] if dct else line)
+        found[dct] = json.loads((tmp_path / f"{dct}.json").read_text())["results"][0]["map_area"]
+    assert found[None] == found["reencode"] == pytest.approx(logged["mAP"], abs=1e-6) and logged["mAP"] > 0
     assert found["dct"] != pytest.approx(logged["mAP"], abs=1e-6)
