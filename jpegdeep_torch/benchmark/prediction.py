@@ -26,10 +26,12 @@ from .fits import Line, line
 from .photos import mosaic_jpegs
 from .scaling import HERE, Placed, megapixels
 from .stats import machine, summary
+from .study import ROUNDS
 from .subject import Cell, Network, Sample, Subject
-from .throughput import FEWEST_ROUNDS, take_turns
+from .throughput import take_turns
 
 _FILES = 8
+_SAMPLE_S = 1.0  # a batch of a narrow network is too short to tell its speed from a processor's hiccup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +132,8 @@ def seconds_needed(
 ) -> float:
     """About how long `measure_prediction` takes for networks of these speeds."""
     points = [*fitting_points(networks, ways), *checking_points(networks, ways)]
-    a_round = sum(point.batch_size / images_per_s[point.network] for point in points)
-    return max(seconds * len(points), FEWEST_ROUNDS * a_round) + 2 * a_round
+    a_round = sum(max(_SAMPLE_S, point.batch_size / images_per_s[point.network]) for point in points)
+    return max(seconds * len(points), ROUNDS * a_round) + 2 * a_round
 
 
 def _ways(network: Network, ways: Sequence[str]) -> list[str | None]:
@@ -157,7 +159,7 @@ def measure_points(
         return dataclasses.replace(own, network=fed, label=f"{point.network}, {point.tiles}")
 
     pairs = [(subject(point), point.cell) for point in points]
-    samples = take_turns(pairs, seconds * len(points), on_round)
+    samples = take_turns(pairs, seconds * len(points), on_round, ROUNDS, _SAMPLE_S)
     return {point: samples[timed.label, cell] for point, (timed, cell) in zip(points, pairs)}
 
 

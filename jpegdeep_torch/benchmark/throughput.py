@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,8 +77,11 @@ def take_turns(
     seconds: float,
     on_round: Callable[[], None] | None = None,
     fewest: int = FEWEST_ROUNDS,
+    sample_s: float = 0.0,
 ) -> dict[tuple[str, Cell], list[Sample]]:
     """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least `fewest` rounds.
+
+    A sample is a batch, or as many as take about `sample_s`.
 
     `on_round` is called after the warm-up and after each round.  Gives samples by label and cell, but for subjects that
     have no such cell.
@@ -86,7 +90,10 @@ def take_turns(
     for (_, cell), run in runs.items():
         if cell.workers:  # they are forked here, which slows the next batch of whoever shares this process's memory
             run()
-    settle = {key: _settle(run, key[1]) for key, run in runs.items()}
+    settle, count = {}, {}
+    for key, run in runs.items():
+        last, settle[key] = _settle(run, key[1])
+        count[key] = max(1, 2 * settle[key], math.ceil(sample_s / last.seconds))
     samples: dict[tuple[str, Cell], list[Sample]] = {key: [] for key in runs}
     rounds, started = 0, time.perf_counter()
     gc.collect()
@@ -98,15 +105,15 @@ def take_turns(
             for key, run in runs.items():
                 for _ in range(settle[key]):
                     run()
-                samples[key].append(_merged(run() for _ in range(2 * settle[key] or 1)))
+                samples[key].append(_merged(run() for _ in range(count[key])))
             rounds += 1
     finally:
         gc.enable()
     return samples
 
 
-def _settle(run: Callable[[], Sample], cell: Cell) -> int:
-    """Warms up -> batches to run untimed before each sample.
+def _settle(run: Callable[[], Sample], cell: Cell) -> tuple[Sample, int]:
+    """Warms up -> (the last batch, how many to run untimed before each sample).
 
     While one subject is timed, the workers of the others read ahead.  Where the network is the slower part, they are
     done at once and as far ahead at a sample's end as at its beginning.  Where the data is, a sample would start with
@@ -119,7 +126,7 @@ def _settle(run: Callable[[], Sample], cell: Cell) -> int:
     if sample.seconds < 0.2:
         for _ in range(ahead):
             sample = run()
-    return ahead if sample.stages_ms.get("wait", 0.0) / 1e3 > _DATA_BOUND * sample.seconds else 0
+    return sample, ahead if sample.stages_ms.get("wait", 0.0) / 1e3 > _DATA_BOUND * sample.seconds else 0
 
 
 def _merged(samples: Iterator[Sample]) -> Sample:

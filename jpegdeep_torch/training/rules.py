@@ -28,6 +28,12 @@ def _way(name: str, way: str) -> str:
     return f"data.way: {way!r}, expected 'pixels' for {name}, which reads RGB"
 
 
+def _library(way: str, pixels: str) -> str:
+    if way != "dct" or pixels == "opencv":
+        return ""
+    return f"augmentation.pixels: {pixels!r} changes no coefficients, expected 'opencv' for data.way 'dct'"
+
+
 def _kind(name: str, kind: str) -> str:
     if (MODELS[name].task == "classifier") == (kind == "imagenet"):
         return ""
@@ -94,6 +100,7 @@ def _precision(precision: str, device: str) -> str:
 
 _RULES: list[tuple[tuple[str, ...], Rule]] = [
     (("model.name", "data.way"), _way),
+    (("data.way", "augmentation.pixels"), _library),
     (("model.name", "data.kind"), _kind),
     (("model.name", "data.preset"), _preset),
     (("model.init", "model.scale_to_data"), _fresh),

@@ -30,6 +30,8 @@ from .augmentation import (
     AugmentationConfig,
     Geometry,
     Photometric,
+    augment_classification,
+    augment_detection,
     draw_classifier_geometry,
     draw_detection_geometry,
     draw_photometric,
@@ -101,6 +103,9 @@ class _Samples(Dataset, ABC):
             raise ModelError(f"{config.name}: takes pixels, not coefficients: expected way 'pixels', not {way!r}")
         if decoder not in _DECODERS:
             raise ModelError(f"decoder {decoder!r} does not do for training: expected one of {', '.join(_DECODERS)}")
+        if way == "dct" and augmentation.pixels != "opencv":
+            raise ModelError(f"way 'dct' changes coefficients, not pixels: expected augmentation by 'opencv', not "
+                             f"{augmentation.pixels!r}")  # fmt: skip
         self.config, self.preset, self.way = config, preset, way
         self.augmentation, self.decoder = augmentation, decoder
         # Gives the batches' memory and reads what is not to be changed: as at inference.
@@ -143,14 +148,20 @@ class _Samples(Dataset, ABC):
             options = {"requantize": preset.requantize, "antialias": preset.antialias}
             render_coefficients(data, name, geometry, photometric, fill, out, **options)
             return
-        pixels = decode_rgb(data, name, decoder=self.decoder)
-        if self.way == "pixels":
-            render_pixels(pixels, geometry, photometric, fill, out[0])
-            return
-        rendered = np.empty((geometry.size, geometry.size, 3), np.uint8)
-        render_pixels(pixels, geometry, photometric, fill, rendered)
-        for room, plane in zip(out, reencode(rendered, preset.quality, name)):
+        rendered = out[0] if self.way == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
+        render_pixels(decode_rgb(data, name, decoder=self.decoder), geometry, photometric, fill, rendered)
+        if self.way == "reencode":
+            self._write(rendered, name, out)
+
+    def _write(self, rendered: np.ndarray, name: str, out: tuple[np.ndarray, ...]) -> None:
+        """(S, S, 3) uint8 -> one item's inputs."""
+        planes = (rendered,) if self.way == "pixels" else reencode(rendered, self.preset.quality, name)
+        for room, plane in zip(out, planes):
             room[...] = plane
+
+    @property
+    def _by_torchvision(self) -> bool:
+        return self.augmentation.enabled and self.augmentation.pixels == "torchvision"
 
 
 class DetectionSamples(_Samples):
@@ -197,6 +208,11 @@ class DetectionSamples(_Samples):
                 "annotation gives"
             )
         config = self.augmentation
+        if self._by_torchvision:
+            pixels = decode_rgb(data, name, decoder=self.decoder)
+            rendered, mapped, kept = augment_detection(pixels, boxes, config, self.config.image_size, random)
+            self._write(rendered, name, out)
+            return mapped[kept], image.labels[kept]
         if config.enabled:
             geometry = draw_detection_geometry(config, random, size, self.config.image_size, boxes)
             self._render(data, name, geometry, draw_photometric(config, random), out)
@@ -249,7 +265,10 @@ class ClassificationSamples(_Samples):
         """One image's label."""
         name = self._name(index)
         data = read_bytes(self.paths[index], name)
-        if self.augmentation.enabled:
+        if self._by_torchvision:
+            pixels = decode_rgb(data, name, decoder=self.decoder)
+            self._write(augment_classification(pixels, self.augmentation, self.config.image_size, random), name, out)
+        elif self.augmentation.enabled:
             header = read_header(data, name)
             size = header.height, header.width
             geometry = draw_classifier_geometry(self.augmentation, random, size, self.config.image_size)

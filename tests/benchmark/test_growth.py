@@ -181,6 +181,7 @@ def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     by_size = next(row for row in rows if row["varies"] == "megapixels")
     assert by_size["sizes"] == [0.1875, 0.75] and by_size["costs"][1] > by_size["costs"][0] > 0
     monkeypatch.setattr("jpegdeep_torch.benchmark.prediction._FILES", 2)
+    monkeypatch.setattr("jpegdeep_torch.benchmark.prediction._SAMPLE_S", 0.0)
     found = measure_prediction({"net": network}, [jpeg()], ("dct",), seconds=0)
     for row in found["checked"]:
         assert row["predicted"] > 0 and row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)

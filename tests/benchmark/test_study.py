@@ -237,9 +237,9 @@ def test_estimates_by_hand():
     """Images/s of 10 throughout, by `seconds` where that is longer, by the rounds' own time where it is not."""
     networks = {"rgb": SimpleNamespace(config=SimpleNamespace(is_dct=False))}
     points = [*prediction.fitting_points(networks, ("dct",)), *prediction.checking_points(networks, ("dct",))]
-    a_round = sum(point.batch_size for point in points) / 10
+    a_round = sum(max(1.0, point.batch_size / 10) for point in points)
     speeds = {"rgb": 10.0}
-    assert prediction.seconds_needed(networks, ("dct",), 0, speeds) == pytest.approx(5 * a_round)
+    assert prediction.seconds_needed(networks, ("dct",), 0, speeds) == pytest.approx(7 * a_round)
     assert prediction.seconds_needed(networks, ("dct",), 60, speeds) == pytest.approx(60 * len(points) + 2 * a_round)
     ladder = Ladder((1, 2), threads=(1, 2), workers=(1,), tiles=(1,), batch_size=2)
     batches, one_thread, two_threads, reading = 5 * 0.3, 5 * 2 / 5, 5 * 2 / 10, 1 + 1

@@ -13,7 +13,7 @@ from eval.throughput import main
 from jpegdeep_torch.benchmark.photos import builtin_jpegs
 from jpegdeep_torch.benchmark.seeded import seeded_detector
 from jpegdeep_torch.benchmark.stats import summary
-from jpegdeep_torch.benchmark.throughput import Cell, CellResult, Sample, measure
+from jpegdeep_torch.benchmark.throughput import Cell, CellResult, Sample, measure, take_turns
 from jpegdeep_torch.cli import run_command
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg.header import read_header
@@ -76,6 +76,13 @@ def test_subjects_take_turns():
     result = measure([Recorded(label, calls) for label in "abc"], Cell("model", 1, False), seconds=0)
     assert {label: len(samples) for label, samples in result.samples.items()} == {"a": 3, "b": 3, "c": 3}
     assert calls[-9:] == ["a", "b", "c"] * 3
+
+
+def test_short_batches_are_put_together_to_longer_samples():
+    calls = []
+    cell = Cell("model", 1, False)
+    samples = take_turns([(Recorded("a", calls), cell)], 0, fewest=2, sample_s=0.0035)
+    assert [s.images for s in samples["a", cell]] == [4, 4] and calls[-8:] == ["a"] * 8  # of a millisecond each
 
 
 def test_what_was_read_ahead_is_used_up_where_the_data_binds():

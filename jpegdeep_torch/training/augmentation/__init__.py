@@ -1,5 +1,6 @@
 """Random changes to training images, drawn once and carried out on pixels or on DCT coefficients."""
 
+from .by_torchvision import augment_classification, augment_detection
 from .config import AugmentationConfig
 from .geometry import (
     INTERPOLATIONS,
@@ -16,6 +17,8 @@ __all__ = [
     "AugmentationConfig",
     "Geometry",
     "Photometric",
+    "augment_classification",
+    "augment_detection",
     "draw_classifier_geometry",
     "draw_detection_geometry",
     "draw_photometric",

@@ -8,6 +8,8 @@ from typing import Any
 from ...errors import ConfigError
 from ..tables import check_limits, setting
 
+LIBRARIES = ("opencv", "torchvision")
+
 
 def _probability(default: float) -> Any:
     return setting(default, low=0.0, high=1.0)
@@ -21,6 +23,9 @@ class AugmentationConfig:
     Detectors take everything but the last two fields; classifiers take those two, `flip_probability` and nothing else.
 
     enabled: False gives what inference sees: the image resized, nothing drawn.
+    pixels: who changes pixels: 'opencv', by the same draws as coefficients are changed by, or 'torchvision', whose
+        transforms v2 draw for themselves (brightness is a factor there, contrast about the image's mean, and
+        `random_interpolation` among nearest, bilinear and bicubic).  Coefficients know the first alone.
     brightness: the largest shift either way, of 255.
     contrast, saturation: (least, most) factor, about mid-grey and about the pixel's luma.
     hue_deg: the largest turn either way, in degrees of the colour circle.
@@ -39,6 +44,7 @@ class AugmentationConfig:
     """
 
     enabled: bool = True
+    pixels: str = setting("opencv", choices=LIBRARIES)
     brightness: float = setting(32.0, low=0.0, high=255.0)
     brightness_probability: float = _probability(0.5)
     contrast: tuple[float, float] = setting((0.5, 1.5), above=0.0)
