@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from jpegdeep_torch.backends.engines import ENGINE_BACKENDS, save_engine
 from jpegdeep_torch.cli import Parser, run_command
 from jpegdeep_torch.data import list_jpegs, make_loader, prepare_inputs
+from jpegdeep_torch.data.dataset import spread_evenly
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.weights import load_model
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def calibration(model: nn.Module, folder: str, most: int) -> Iterator[tuple[Tensor, ...]]:
     """Single images of `folder` as the network takes them, float32, spread evenly over it; DatasetError, JpegError."""
     files = list_jpegs(folder)
-    chosen = [files[i * len(files) // most] for i in range(most)] if len(files) > most else files
+    chosen = spread_evenly(files, most)
     preset = model.info.preparation()
     loader = make_loader(chosen, model.config, preset, batch_size=1)
     return (prepare_inputs(batch.inputs, model.config, preset) for batch in loader)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import list_jpegs
-from ..data.dataset import JpegDataset
+from ..data.dataset import JpegDataset, spread_evenly
 from ..data.reading import Source, read_bytes, source_name
 from ..errors import DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER
@@ -54,7 +54,7 @@ def pictures_of(
     DatasetError for a folder without JPEGs, or where none of those taken can be read.
     """
     files = list_jpegs(folder)
-    taken = [files[i * len(files) // min(most, len(files))] for i in range(min(most, len(files)))]
+    taken = spread_evenly(files, most)
     jpegs, left_out = [], []
     for place, file in enumerate(taken):
         try:

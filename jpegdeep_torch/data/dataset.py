@@ -292,3 +292,9 @@ def list_jpegs(folder: str | os.PathLike[str]) -> list[Path]:
     if not files:
         raise DatasetError(f"{folder}: no JPEG files in it, expected names ending in {', '.join(JPEG_SUFFIXES)}")
     return files
+
+
+def spread_evenly(files: Sequence[Path], most: int) -> list[Path]:
+    """All of them, or `most` at even distances, the first among them."""
+    count = min(most, len(files))
+    return [files[i * len(files) // count] for i in range(count)]
