@@ -17,7 +17,7 @@ _EXAMPLES = 10  # messages kept of each kind
 class AnnotatedImage:
     """One picture and what is in it.
 
-    `boxes` (K, 4) float32: xmin, ymin, xmax, ymax in pixels of the original image, in the data set's own convention
+    `boxes` (K, 4) float64: xmin, ymin, xmax, ymax in pixels of the original image, in the data set's own convention
     (VOC counts pixels from 1 and includes the last one; COCO's corners are 0-based edges).  `labels` (K,) int64 from 1.
     `neutral` (K,) bool: objects that count neither way: VOC's 'difficult', COCO's crowds.
     """
@@ -108,7 +108,7 @@ def make_annotated(
         path=path,
         height_px=height,
         width_px=width,
-        boxes=np.array([box for box, _, _ in objects], dtype=np.float32).reshape(-1, 4),
+        boxes=np.array([box for box, _, _ in objects], dtype=np.float64).reshape(-1, 4),
         labels=np.array([label for _, label, _ in objects], dtype=np.int64),
         neutral=np.array([flag for _, _, flag in objects], dtype=bool),
     )

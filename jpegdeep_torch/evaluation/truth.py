@@ -34,7 +34,7 @@ class Truth:
             raise DatasetError(f"{where}: no such file or folder, expected VOC annotations or a COCO JSON")
 
     def objects(self, picture: str | os.PathLike[str]) -> tuple[np.ndarray, list[str]] | None:
-        """(boxes (K, 4) float32 in pixels, class names), or None where no annotation of the picture is known."""
+        """(boxes (K, 4) float64 in pixels, class names), or None where no annotation of the picture is known."""
         path = Path(picture)
         if self._coco is not None:
             return self._coco.get(path.name)
@@ -72,4 +72,4 @@ def _read_coco(path: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
             words[files[item["image_id"]]].append(names[item["category_id"]])
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: not COCO's object annotations ({type(error).__name__}: {error})") from None
-    return {file: (np.array(boxes[file], np.float32).reshape(-1, 4), words[file]) for file in boxes}
+    return {file: (np.array(boxes[file], np.float64).reshape(-1, 4), words[file]) for file in boxes}

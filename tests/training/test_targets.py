@@ -57,7 +57,7 @@ def annotated(folder: Path, rows: np.ndarray, size_px: int, number: int) -> Anno
     """A photograph of `size_px` with the golden file's boxes, as read from an annotation."""
     path = folder / f"{number}.jpg"
     path.write_bytes(jpeg(np.full((size_px, size_px, 3), 90, np.uint8)))
-    boxes = (rows[:, 1:] * size_px / 300).astype(np.float32)
+    boxes = rows[:, 1:].astype(np.float64) * size_px / 300
     labels = rows[:, 0].astype(np.int64)
     return AnnotatedImage(path.stem, path, size_px, size_px, boxes, labels, np.zeros(len(labels), bool))
 
