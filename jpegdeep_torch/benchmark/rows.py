@@ -62,6 +62,14 @@ class Rows:
                 wanted["dct"] = dct or matrix.presets[0]
         return next((row for row in self.rows if all(row.get(k) == v for k, v in wanted.items())), None)
 
+    def among_workers(self, model: str, batch_size: int, workers: int, dct: str | None = None) -> Row | None:
+        """End to end with NMS, where possible from the block in which all numbers of workers took turns.
+
+        The base was measured before that too, at another time, when the machine may have had another speed.
+        """
+        of = model, "e2e", batch_size, True, workers, dct
+        return self.find(*of, block=f"varied-{batch_size}") or self.find(*of)
+
     def beside(self, row: Row, model: str) -> Row | None:
         """The row of `model` that was taken in turn with `row`, otherwise of the same settings."""
         return self.find(model, row["stage"], row["batch_size"], row["nms"], row["workers"],

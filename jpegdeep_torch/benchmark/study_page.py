@@ -109,7 +109,7 @@ def _dct_details(rows: Rows, model: str, row: Row) -> list[str]:
     lines = [f"- NMS takes {row['stages_ms']['nms'] / wall_ms(row):.1%} of the end-to-end time of `{model}`."]
     reached = []
     for workers in sorted(rows.matrix.workers):
-        whole = rows.find(model, "e2e", row["batch_size"], True, workers)
+        whole = rows.among_workers(model, row["batch_size"], workers)
         alone = whole and rows.find(model, "model", row["batch_size"], False, block=whole["block"])
         if alone:
             reached.append(f"{speed_text(ratio_samples(whole, alone), 3)} with {workers}")

@@ -123,7 +123,7 @@ def _workers(rows: Rows) -> Any:
     size = rows.matrix.base_batch
     for model, colour in zip(rows.detectors, COLOURS):
         for way in rows.matrix.presets if model in rows.dct else (None,):
-            found = [row for w in counts if (row := rows.find(model, "e2e", size, True, w, way))]
+            found = [row for w in counts if (row := rows.among_workers(model, size, w, way))]
             if found:
                 label = f"{model}, {way}" if way else model
                 other = way is not None and way != rows.matrix.presets[0]

@@ -222,6 +222,26 @@ def test_a_setting_measured_twice_is_told_once_and_what_is_as_fast_is_named():
     )
 
 
+def test_workers_are_compared_where_they_took_turns():
+    """The base of block 'core-8' ran while the machine was half as fast."""
+    stages, varied = {"wait": 1.0, "transfer": 1.0, "network": 90.0, "nms": 8.0}, {"block": "varied-8"}
+    rows = Rows(
+        [
+            _row(MODELS[0], "model", [2.0, 2.0, 2.0], network=480.0) | {"nms": False},
+            _row(MODELS[0], "e2e", [2.0, 2.0, 2.0], 1, **stages),
+            _row(MODELS[1], "model", [5.0, 5.0, 5.0], network=180.0) | {"nms": False},
+            _row(MODELS[1], "e2e", [4.5, 4.5, 4.5], 1, **stages),
+            _row(MODELS[1], "model", [10.0, 10.0, 10.0], network=90.0) | {"nms": False} | varied,
+            _row(MODELS[1], "e2e", [9.8, 9.8, 9.8], 1, **stages) | varied,
+            _row(MODELS[1], "e2e", [9.9, 9.9, 9.9], 2, **stages) | varied,
+        ],
+        Matrix(MODELS, workers=(1, 0, 2), batch_sizes=(8,), presets=("dct",)),
+    )
+    (line,) = [line for line in verdict(rows) if line.startswith("- Workers")]
+    assert line.endswith("reaches 0.980 (0.980 to 0.980) with 1, 0.990 (0.990 to 0.990) with 2.")
+    assert rows.among_workers(MODELS[1], 8, 1)["samples"] == [9.8, 9.8, 9.8]
+
+
 def test_what_does_not_fit_the_time_is_left(small, tmp_path, capsys):
     """The base alone, since it tells what the rest will take; the parts that were wanted are named."""
     folder = tmp_path / "study"
