@@ -11,6 +11,9 @@ largest tells it:
 On a CPU a network of t threads keeps t cores for its time; on a GPU none.  `delay`: its threads share each layer's work
 evenly and wait for the slowest, so a core that reads a millisecond holds all of them up for about as long, be the other
 cores idle or not.  It is fitted, as is the affine law of each part.
+
+All speeds are of the undisturbed machine, the 90th percentile of the rounds: neighbours of a virtual machine may slow
+it by half for a while, and a median of few rounds falls on either side, for each setting by chance.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.o
     return torch.optim.AdamW([kernels, others], lr=settings.learning_rate, weight_decay=0.0, fused=True)
 
 
-# Fused: one pass over each weight; on a CPU, a third of the time of one operator after the other.
+# Fused: one pass over each weight, which on a CPU takes half (SGD) to a quarter (AdamW) of the time.
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw}
 
 
