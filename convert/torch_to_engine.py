@@ -1,81 +1,12 @@
-"""A weights file -> an engine file to keep: ONNX, OpenVINO or TensorRT.
+"""The short form of `jpegdeep export` in a clone: python convert/torch_to_engine.py WEIGHTS.safetensors ..."""
 
-python convert/torch_to_engine.py WEIGHTS.safetensors --backend onnx -o FILE.onnx
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # run as a file, from a clone that nobody installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torch import Tensor, nn
-
-from jpegdeep_torch.backends.engines import ENGINE_BACKENDS, save_engine
-from jpegdeep_torch.cli import Parser, run_command
-from jpegdeep_torch.data import list_jpegs, make_loader, prepare_inputs
-from jpegdeep_torch.data.dataset import spread_evenly
-from jpegdeep_torch.detection import NMSConfig
-from jpegdeep_torch.errors import ModelError
-from jpegdeep_torch.weights import load_model
-
-CALIBRATION_IMAGES = 128
-
-
-def parser() -> argparse.ArgumentParser:
-    p = Parser(prog="torch_to_engine.py", description=__doc__.splitlines()[0])
-    p.add_argument("weights", metavar="WEIGHTS.safetensors")
-    p.add_argument("--backend", required=True, choices=tuple(ENGINE_BACKENDS))
-    p.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="FILE.onnx, FILE.xml (OpenVINO), FILE.ep (trt)"
-    )
-    p.add_argument("--precision", default="float32", choices=("float32", "float16", "bfloat16", "int8"),
-                   help="default: %(default)s; float16 and bfloat16 with trt alone")  # fmt: skip
-    p.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], metavar="N",
-                   help="that will be asked for (default: 1 8); ONNX and OpenVINO files take any")  # fmt: skip
-    p.add_argument("--nms", action="store_true", help="put decoding and NMS into the file (onnx)")
-    p.add_argument("--calibrate", metavar="DIR", help="JPEGs to calibrate int8 on")
-    p.add_argument("--calibration-images", type=int, default=CALIBRATION_IMAGES, metavar="N",
-                   help="at most so many of them (default: %(default)s)")  # fmt: skip
-    return p
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    if (args.precision == "int8") != (args.calibrate is not None):
-        raise ModelError("--precision int8 and --calibrate DIR go together")
-    if min(args.batch_sizes) < 1 or args.calibration_images < 1:
-        raise ModelError("--batch-sizes and --calibration-images are at least 1")
-    model = load_model(args.weights)
-    description = save_engine(
-        model,
-        args.output,
-        args.backend,
-        precision=args.precision,
-        batch_sizes=args.batch_sizes,
-        nms=NMSConfig() if args.nms else None,
-        calibration=calibration(model, args.calibrate, args.calibration_images) if args.calibrate else None,
-        weights=args.weights,
-    )
-    size_mb = Path(args.output).stat().st_size / 1e6
-    print(
-        f"{args.output}: {description.model}, {description.num_classes} classes, {description.precision}, "
-        f"{description.backend}{', with NMS' if description.nms else ''}, {size_mb:.1f} MB"
-    )
-
-
-def calibration(model: nn.Module, folder: str, most: int) -> Iterator[tuple[Tensor, ...]]:
-    """Single images of `folder` as the network takes them, float32, spread evenly over it; DatasetError, JpegError."""
-    files = list_jpegs(folder)
-    chosen = spread_evenly(files, most)
-    preset = model.info.preparation()
-    loader = make_loader(chosen, model.config, preset, batch_size=1)
-    return (prepare_inputs(batch.inputs, model.config, preset) for batch in loader)
-
+from jpegdeep_torch.cli.command import run_command
+from jpegdeep_torch.cli.export import main
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -9,10 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jpegdeep_torch.cli import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.training.curves import plot_curves
-
-from .common import text_table
+from jpegdeep_torch.utils.text_table import text_table
 
 
 def parser() -> argparse.ArgumentParser:

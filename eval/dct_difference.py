@@ -12,11 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jpegdeep_torch.cli import Parser, run_command
+from eval.benchmark.coefficient_difference import dct_difference, table
+from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
-from jpegdeep_torch.evaluation.dct_difference import dct_difference, table
-from jpegdeep_torch.evaluation.records import run_header, shortened, write_json
+from jpegdeep_torch.evaluation.records import shortened
+from jpegdeep_torch.utils.environment import run_header
+from jpegdeep_torch.utils.files import write_json
 from jpegdeep_torch.weights import load_model
 
 

@@ -14,23 +14,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from jpegdeep_torch.benchmark.jpeg_stage import (
-    ANTIALIASED,
-    BARE,
-    DCT,
-    READ,
-    REENCODE,
-    StageTimes,
-    geometric_mean,
-    measure,
-)
-from jpegdeep_torch.benchmark.photos import builtin_jpegs
-from jpegdeep_torch.benchmark.stats import machine, summary
-from jpegdeep_torch.cli import Parser, run_command
+from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, DCT, READ, REENCODE, StageTimes, geometric_mean, measure
+from eval.benchmark.photos import builtin_jpegs
+from eval.benchmark.statistics import summary
+from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, JpegDeepError
-from jpegdeep_torch.evaluation.records import run_header, write_json
-from jpegdeep_torch.weights import written_whole
+from jpegdeep_torch.utils.environment import machine, run_header
+from jpegdeep_torch.utils.files import write_json, written_whole
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.
 RATIOS = ((DCT, BARE), (DCT, ANTIALIASED), (DCT, "fastest RGB"), (DCT, REENCODE), (READ, BARE))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jpegdeep_torch.benchmark.subject import Cell, Endless, Sample
+from eval.benchmark.subjects import Cell, Endless, Sample
 from jpegdeep_torch.data.dataset import JpegDataset, JpegLoader, prepare_inputs
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError

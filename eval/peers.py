@@ -11,9 +11,9 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from eval.benchmark.seeded import background_shift
+from eval.benchmark.subjects import CALIBRATION_IMAGES, Cell, Sample
 from eval.keras_peer import KerasTwin
-from jpegdeep_torch.benchmark.seeded import background_shift
-from jpegdeep_torch.benchmark.subject import CALIBRATION_IMAGES, Cell, Sample
 from jpegdeep_torch.errors import JpegError, ModelError
 
 PEERS = "torchvision, or keras=FILE.h5: the network that a Keras checkpoint of model.save describes (needs TensorFlow)"
@@ -24,7 +24,7 @@ class TorchvisionPeer:
     """torchvision's `ssd300_vgg16` with its own transform and NMS, eager, fed by `torchvision.io.decode_jpeg`.
 
     Its weights are seeded, since none need be downloaded to time it; its heads are fitted to `sample` as those of our
-    own seeded detectors are (`jpegdeep_torch.benchmark.seeded`), so that NMS gets about 400 scores an image.
+    own seeded detectors are (`eval.benchmark.seeded`), so that NMS gets about 400 scores an image.
     """
 
     name = "torchvision ssd300_vgg16"

@@ -14,18 +14,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from eval.benchmark.photos import builtin_jpegs
+from eval.benchmark.profiling import Cost, Profile, profile_detector, run_batches
+from eval.benchmark.subjects import make_network
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.benchmark.photos import builtin_jpegs
-from jpegdeep_torch.benchmark.profiling import Cost, Profile, profile_detector, run_batches
-from jpegdeep_torch.benchmark.report import aligned
-from jpegdeep_torch.benchmark.subject import make_network
-from jpegdeep_torch.cli import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
-from jpegdeep_torch.detector import Detector
 from jpegdeep_torch.errors import DatasetError, ModelError
-from jpegdeep_torch.evaluation.records import run_header, write_json
+from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
+from jpegdeep_torch.utils.environment import run_header
+from jpegdeep_torch.utils.files import write_json
+from jpegdeep_torch.utils.text_table import aligned
 from jpegdeep_torch.weights import read_info
 
 TRACE, FIGURES = "trace.json", "profile.json"

@@ -12,22 +12,22 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
+from eval.benchmark.measure import CellResult, cell_json, cells, measure
+from eval.benchmark.photos import builtin_jpegs, described
+from eval.benchmark.plot import plot
+from eval.benchmark.report import table
+from eval.benchmark.subjects import Convolution, Timed, make_network, make_subject
 from eval.peers import PEERS, make_timed_peer
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.benchmark.photos import builtin_jpegs, described
-from jpegdeep_torch.benchmark.plot import plot
-from jpegdeep_torch.benchmark.report import table
-from jpegdeep_torch.benchmark.stats import machine
-from jpegdeep_torch.benchmark.subject import Convolution, Timed, make_network, make_subject
-from jpegdeep_torch.benchmark.throughput import CellResult, cell_json, cells, measure
-from jpegdeep_torch.cli import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import read_bytes, source_name
 from jpegdeep_torch.errors import ModelError
-from jpegdeep_torch.evaluation.records import run_header, write_json
+from jpegdeep_torch.inference.predictor import default_workers
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
-from jpegdeep_torch.pipeline import default_workers
+from jpegdeep_torch.utils.environment import machine, run_header
+from jpegdeep_torch.utils.files import write_json
 
 DEFAULT_MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
 BATCH_SIZES = {"cpu": (1, 8), "cuda": (8, 32, 128)}

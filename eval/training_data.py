@@ -12,19 +12,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jpegdeep_torch.benchmark.jpeg_stage import geometric_mean
-from jpegdeep_torch.benchmark.stats import summary
-from jpegdeep_torch.benchmark.training_data import DataTimes, measure
-from jpegdeep_torch.cli import Parser, run_command
+from eval.benchmark.jpeg_stage import geometric_mean
+from eval.benchmark.statistics import summary
+from eval.benchmark.training_data import DataTimes, measure
+from jpegdeep_torch.cli.command import Parser, run_command
+from jpegdeep_torch.cli.common import limited
 from jpegdeep_torch.data.annotations import Problems
 from jpegdeep_torch.data.voc import class_names_in, find_voc_folder, read_voc
 from jpegdeep_torch.errors import DatasetError, ModelError
-from jpegdeep_torch.evaluation.records import run_header, write_json
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
-
-from .common import limited, text_table
+from jpegdeep_torch.utils.environment import run_header
+from jpegdeep_torch.utils.files import write_json
+from jpegdeep_torch.utils.text_table import text_table
 
 RATIOS = (("dct", "reencode"), ("pixels", "reencode"), ("dct", "pixels"))
 RECIPES = {

@@ -1,22 +1,15 @@
 """Object detection in JPEG files without decoding them: SSD300 on DCT coefficients, and its twin on pixels."""
 
-from .classifier import Classifier
 from .data import JpegDataset, list_jpegs, make_loader, prepare_inputs
 from .detection import NMSConfig, detect, ssd300_anchors
-from .detector import Detector
-from .errors import (
-    BackendUnavailable,
-    CheckpointError,
-    DatasetError,
-    JpegDeepError,
-    JpegError,
-    ModelError,
-)
+from .errors import BackendUnavailable, CheckpointError, DatasetError, JpegDeepError, JpegError, ModelError
+from .inference.classifier import Classifier
+from .inference.detector import Detector
 from .jpeg import Planes, read_dct, read_many, read_planes
 from .keras import convert_keras
-from .memory import keep_freed_memory
 from .models import create_model, list_models
 from .presets import PRESETS, get_preset
+from .utils.memory import keep_freed_memory
 from .weights import load_model, load_weights, read_info, save_weights
 
 __version__ = "0.1.0"

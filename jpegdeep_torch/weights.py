@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from .errors import CheckpointError, ModelError
 from .models import create_model
 from .presets import PRESETS, Preset, get_preset
+from .utils.files import written_whole
 
 FORMAT_VERSION = "1"
 
@@ -91,42 +90,6 @@ class WeightsInfo:
         if info.class_names is not None and len(info.class_names) != info.num_classes:
             raise CheckpointError(f"{path}: {len(info.class_names)} class names for {info.num_classes} classes")
         return info
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """`path`, where a file of that name can be written; before long work, so that it is not lost."""
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
-    if not path.parent.is_dir():
-        raise CheckpointError(f"{path}: the folder {path.parent} does not exist")
-    return path
-
-
-@contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
-    path = check_target(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files for their owner only
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """The file's SHA-256, in hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def describe(

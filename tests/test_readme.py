@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jpegdeep_torch.cli import run_command
+from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.data.classes import COCO_CLASSES, VOC_CLASSES
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from jpegdeep_torch import Classifier, Detector
 from jpegdeep_torch.errors import CheckpointError
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.weights import WeightsInfo, load_model, load_weights, read_info, save_weights, written_whole
+from jpegdeep_torch.utils.files import written_whole
+from jpegdeep_torch.weights import WeightsInfo, load_model, load_weights, read_info, save_weights
 
 SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
 

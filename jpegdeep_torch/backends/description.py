@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from ..weights import WeightsInfo, describe, sha256_of
+from ..utils.files import sha256_of
+from ..weights import WeightsInfo, describe
 
 FORMAT_VERSION = 1
 KEY = "jpegdeep_torch"  # the name of the description in a file's metadata

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..detection import NMSConfig
 from ..errors import BackendUnavailable, CheckpointError, ModelError
-from ..weights import sha256_of, written_whole
+from ..utils.files import sha256_of, written_whole
 from . import trt
 from .base import Runner, on_device
 from .description import KEY, Description, check_weights, describe_engine

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
-from ..memory import give_back_freed_memory
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
+from ..utils.memory import give_back_freed_memory
 from .handover import Lease, batch_memory, passed, unpassed
 from .reading import Clock, InputReader, Source, source_name
 

@@ -12,17 +12,15 @@ among the predictions, 0 beyond the fifth.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..benchmark.stats import machine, versions
 from ..errors import DatasetError
-from ..weights import written_whole
+from ..utils.environment import run_header
 from .coco import CocoResult
 from .imagenet import ImageNetResult
 from .voc import VocResult
@@ -113,34 +111,6 @@ def make_record(
     return run_header(command, arguments) | {"results": [figures], "samples": samples}
 
 
-def run_header(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What every command's JSON begins with: itself, its arguments, the machine, the versions."""
-    plain = {key: _plain(value) for key, value in arguments.items()}
-    return {"command": command, "arguments": plain, "machine": machine(), "versions": versions()}
-
-
-def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two nested settings differ: (the key's whole name, with dots, a's value, b's), None for one that is not
-    there."""
-    found = []
-    for key in sorted(a.keys() | b.keys()):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, Mapping) and isinstance(y, Mapping):
-            found += differences(x, y, f"{prefix}{key}.")
-        elif x != y:
-            found.append((f"{prefix}{key}", x, y))
-    return found
-
-
-def write_json(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
-    """Writes a record; the file appears only when it is complete.  NaN becomes null: JSON has no NaN."""
-    try:
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(_finite(record), allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """An evaluation's JSON; DatasetError where the file is not one."""
     try:
@@ -161,15 +131,3 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
 def shortened(values: Sequence[float]) -> list[float]:
     """To five digits."""
     return [float(f"{value:.5g}") for value in values]
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float, str, list, type(None))) else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,8 +21,8 @@ from PIL import Image
 
 from ..data.annotations import AnnotatedImage
 from ..errors import DatasetError, JpegError
-from ..weights import written_whole
-from .drawing import TRUTH_COLOUR, class_colour, draw_boxes, load_picture
+from ..inference.drawing import TRUTH_COLOUR, class_colour, draw_boxes, load_picture
+from ..utils.files import written_whole
 from .imagenet import ImageNetResult
 from .matching import FALSE, HIT, ClassMatches
 

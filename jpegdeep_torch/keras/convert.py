@@ -16,7 +16,8 @@ from ..data.classes import KNOWN_CLASSES
 from ..errors import CheckpointError, ModelError
 from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
 from ..presets import PRESETS
-from ..weights import WeightsInfo, check_target, save_tensors, sha256_of
+from ..utils.files import check_target, sha256_of
+from ..weights import WeightsInfo, save_tensors
 from .identify import Match, anchor_scales, best_match, config_problems
 from .names import SSD_KERAS, Piece, slots
 from .reader import KerasFile, Weight, open_keras

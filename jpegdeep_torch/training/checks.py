@@ -12,9 +12,9 @@ import torch
 from ..data.classes import KNOWN_CLASSES
 from ..errors import ConfigError, JpegDeepError
 from .config import DataSettings, Draft, TrainingConfig, refuse
+from .datasets import TrainingData, find_training_data
 from .initialization import check_init
 from .run_folder import STATE
-from .sources import TrainingData, find_training_data
 
 
 @dataclass(frozen=True)

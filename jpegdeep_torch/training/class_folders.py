@@ -9,7 +9,7 @@ from ..data.annotations import Problems
 from ..data.imagenet import ClassFolders, class_folders_in, read_class_folders, read_class_index, shown
 from ..errors import DatasetError
 from .config import DataSettings, ImageSet
-from .pictures import Progress, headers
+from .image_headers import Progress, headers
 
 Row = tuple[str, str]  # (a class's folder, its name)
 

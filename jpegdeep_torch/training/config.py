@@ -9,15 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..detection.loss import LossConfig
 from ..errors import ConfigError
 from ..models import ANCHOR_SCALES, MODELS
 from ..presets import PRESETS
+from ..utils.settings import TomlError, build, merge, parse_toml, setting
 from .augmentation import AugmentationConfig
-from .loss import LossConfig
 from .optimization import OPTIMIZERS, SCHEDULES
 from .rules import contradictions
 from .samples import WAYS
-from .tables import TomlError, build, merge, parse_toml, setting
 
 KINDS = ("voc", "coco", "imagenet")
 MONITORS = ("mAP", "accuracy", "validation_loss", "loss")

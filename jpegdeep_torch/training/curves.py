@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.plot import new_figure, save_figure
 from ..errors import TrainingError
+from ..utils.figures import new_figure, save_figure
 from .run_folder import LOG, read_log
 
 _FIGURES = ("mAP", "accuracy")

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..benchmark.stats import machine, versions
 from ..errors import ConfigError, TrainingError
-from ..evaluation.records import differences, write_json
-from ..weights import save_weights, written_whole
+from ..utils.distributed import agreed
+from ..utils.environment import machine, versions
+from ..utils.files import write_json, written_whole
+from ..utils.settings import differences, parse_toml, to_toml
+from ..weights import save_weights
 from .config import TrainingConfig
-from .distributed import agreed
-from .tables import parse_toml, to_toml
 
 CONFIG, VERSIONS, LOG, STATE = "config.toml", "versions.json", "log.jsonl", "state.pt"
 LAST, BEST, TENSORBOARD = "last.safetensors", "best.safetensors", "tensorboard"

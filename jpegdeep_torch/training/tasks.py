@@ -14,18 +14,18 @@ from torch.utils.data import Dataset
 
 from ..data.dataset import batch_loader
 from ..detection import NMSConfig, detect, ssd300_anchors
+from ..detection.loss import multibox_loss
+from ..detection.matcher import Targets, match_anchors
 from ..errors import JpegDeepError
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
 from ..models import ModelConfig
 from ..presets import get_preset
+from ..utils.distributed import agreed, gathered_objects, rank, world_size
 from .augmentation import AugmentationConfig
 from .config import TrainingConfig
-from .distributed import agreed, gathered_objects, rank, world_size
-from .loss import multibox_loss
+from .datasets import TrainingData
 from .samples import ClassificationSamples, DetectionSamples, Reported, TrainingBatch, prepare_training_inputs
-from .sources import TrainingData
-from .targets import Targets, match_anchors
 
 LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
 Network = Callable[..., Any]

@@ -7,8 +7,8 @@ import functools
 import pytest
 from torch import Tensor, nn
 
+from eval.benchmark.seeded import seeded_detector
 from jpegdeep_torch.backends.base import example_inputs
-from jpegdeep_torch.benchmark.seeded import seeded_detector
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import load_model, save_weights
 

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from convert import torch_to_engine
 from jpegdeep_torch.backends import compare, engines
 from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.backends.engines import Description, load_engine, save_engine
+from jpegdeep_torch.cli import export as torch_to_engine
 from jpegdeep_torch.detection import NMSConfig, detect, ssd300_anchors
 from jpegdeep_torch.errors import BackendUnavailable, CheckpointError, ModelError
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
-
-from .conftest import WIDTH, batches
+from tests.backends.conftest import WIDTH, batches
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = {  # programs that know nothing of this project: file, inputs (npz) -> first output's shape

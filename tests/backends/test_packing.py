@@ -14,8 +14,7 @@ from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.backends.packing import PackedConv2d, packed
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.models.layers import SameConv2d
-
-from .conftest import WIDTH, small_detector
+from tests.backends.conftest import WIDTH, small_detector
 
 
 def packed_layers(model: nn.Module) -> list[PackedConv2d]:

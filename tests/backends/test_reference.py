@@ -12,8 +12,7 @@ from jpegdeep_torch.backends import compare
 from jpegdeep_torch.detection import detect, ssd300_anchors
 from jpegdeep_torch.keras import convert_keras
 from jpegdeep_torch.weights import load_model
-
-from .test_runners import built
+from tests.backends.test_runners import built
 
 NAME = "ssd300_vgg16_dct"
 

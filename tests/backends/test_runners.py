@@ -14,8 +14,7 @@ from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.backends.compare import difference
 from jpegdeep_torch.errors import BackendUnavailable, ModelError
 from jpegdeep_torch.models import create_model
-
-from .conftest import WIDTH, batches, small_detector
+from tests.backends.conftest import WIDTH, batches, small_detector
 
 LIBRARIES = {"onnxruntime": ("onnxruntime", "onnxscript"), "openvino": ("openvino",)}
 

@@ -17,8 +17,7 @@ from jpegdeep_torch.backends.base import PRECISIONS, example_inputs
 from jpegdeep_torch.backends.engines import load_engine, save_engine, side_file
 from jpegdeep_torch.errors import BackendUnavailable, CheckpointError, ModelError
 from jpegdeep_torch.models import create_model, list_models
-
-from .conftest import small_detector
+from tests.backends.conftest import small_detector
 
 
 class Library(types.SimpleNamespace):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .dryrun import check_all_networks
+from tests.backends.dryrun import check_all_networks
 
 
 def test_one_engine_each(shared: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .dryrun import real_library
+from tests.backends.dryrun import real_library
 
 
 def test_nothing_we_say_is_dropped(shared: Path):

@@ -11,8 +11,9 @@ from jpegdeep_torch.data.annotations import make_annotated
 from jpegdeep_torch.errors import DatasetError
 from jpegdeep_torch.evaluation.comparison import compare_records
 from jpegdeep_torch.evaluation.imagenet import evaluate_imagenet
-from jpegdeep_torch.evaluation.records import imagenet_record, make_record, read_record, voc_record, write_json
+from jpegdeep_torch.evaluation.records import imagenet_record, make_record, read_record, voc_record
 from jpegdeep_torch.evaluation.voc import evaluate_voc
+from jpegdeep_torch.utils.files import write_json
 
 NAMES = ["cat", "dog", "cow"]
 

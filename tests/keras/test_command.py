@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from convert.keras_to_torch import main
-from jpegdeep_torch.cli import run_command
+from jpegdeep_torch.cli.command import run_command
+from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.errors import CheckpointError, ModelError
 from jpegdeep_torch.keras.twin import anchor_boxes
 from jpegdeep_torch.keras.verify import compare_detections
-from jpegdeep_torch.weights import read_info, sha256_of
+from jpegdeep_torch.utils.files import sha256_of
+from jpegdeep_torch.weights import read_info
 from tests.keras.samples import DATA, inputs, unpack
 
 NO_KERAS = not (importlib.util.find_spec("tensorflow") and importlib.util.find_spec("tf_keras"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from convert.keras_to_torch import main
+from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError
 from jpegdeep_torch.keras import convert_keras
 from tests.keras.files import Dialect, torch_layout, write

@@ -15,8 +15,8 @@ import torchvision  # noqa: F401
 torch.set_default_dtype(torch.float64)
 torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
 
-from jpegdeep_torch.cli import run_command  # noqa: E402 - in float64, as everything imported from here on
-from jpegdeep_torch.training.__main__ import main  # noqa: E402
+from jpegdeep_torch.cli.command import run_command  # noqa: E402 - in float64, as everything imported from here on
+from jpegdeep_torch.cli.train import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -34,8 +34,7 @@ from jpegdeep_torch.training.augmentation import (
 )
 from jpegdeep_torch.training.samples import DetectionSamples
 from tests.jpeg_samples import jpeg, picture
-
-from .make_dataset import CLASSES, make_voc
+from tests.training.make_dataset import CLASSES, make_voc
 
 SIZE = 304
 TO_YCBCR = np.array(  # JFIF 1.02, without the 128 of Cb and Cr

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError, ModelError
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
-from jpegdeep_torch.training.__main__ import main as training
 from jpegdeep_torch.training.augmentation import (
     AugmentationConfig,
     augment_classification,
@@ -21,9 +21,8 @@ from jpegdeep_torch.training.augmentation import (
 )
 from jpegdeep_torch.training.run_folder import read_log
 from jpegdeep_torch.training.samples import DetectionSamples
-
-from .make_dataset import CLASSES, make_voc
-from .runs import write_config
+from tests.training.make_dataset import CLASSES, make_voc
+from tests.training.runs import write_config
 
 GEOMETRY = AugmentationConfig(
     pixels="torchvision", brightness_probability=0, contrast_probability=0, saturation_probability=0, hue_probability=0,

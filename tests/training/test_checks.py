@@ -10,15 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.errors import ConfigError
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.training.__main__ import main as training
 from jpegdeep_torch.training.config import load_config
-from jpegdeep_torch.training.sources import read_training_data
+from jpegdeep_torch.training.datasets import read_training_data
 from jpegdeep_torch.weights import save_weights
-
-from .make_dataset import make_voc
-from .runs import TINY, train, write_config
+from tests.training.make_dataset import make_voc
+from tests.training.runs import TINY, train, write_config
 
 CLASSIFIER = """
 [model]
@@ -133,7 +132,7 @@ def test_pictures_are_looked_at(data, tmp_path, capsys):
 
 
 def test_of_large_sets_the_headers_alone_are_read(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("jpegdeep_torch.training.pictures._WHOLE", 1)
+    monkeypatch.setattr("jpegdeep_torch.training.image_headers._WHOLE", 1)
     root = spoilt(data, tmp_path)
     pictures = root / "JPEGImages"
     with Image.open(pictures / "image_3.jpg") as image:

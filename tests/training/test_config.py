@@ -9,7 +9,7 @@ import pytest
 from jpegdeep_torch.errors import ConfigError
 from jpegdeep_torch.models import MODELS
 from jpegdeep_torch.training.config import list_recipes, load_config, monitor_of
-from jpegdeep_torch.training.tables import build, to_toml
+from jpegdeep_torch.utils.settings import build, to_toml
 
 SMALL = """
 [model]

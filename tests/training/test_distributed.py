@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 
 from jpegdeep_torch.training.run_folder import read_log
 from tests.jpeg_samples import jpeg, picture
-
-from .make_dataset import make_voc
-from .runs import ENVIRONMENT, ROOT, command, write_config
+from tests.training.make_dataset import make_voc
+from tests.training.runs import ENVIRONMENT, ROOT, command, write_config
 
 DETECTOR = """
 [model]

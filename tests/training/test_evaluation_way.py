@@ -6,12 +6,11 @@ import json
 
 import pytest
 
-from eval.voc import main as eval_voc
-from jpegdeep_torch.training.__main__ import main as training
+from jpegdeep_torch.cli.evaluate_voc import main as eval_voc
+from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.training.run_folder import read_log
-
-from .make_dataset import make_voc
-from .runs import write_config
+from tests.training.make_dataset import make_voc
+from tests.training.runs import write_config
 
 
 @pytest.mark.parametrize("way", ["reencode", "pixels"])

@@ -16,9 +16,8 @@ from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
 from jpegdeep_torch.training.run_folder import read_log
 from jpegdeep_torch.training.samples import DetectionSamples, Reported, TrainingBatch
-
-from .make_dataset import CLASSES, make_voc
-from .runs import TINY, train, write_config
+from tests.training.make_dataset import CLASSES, make_voc
+from tests.training.runs import TINY, train, write_config
 
 WEIGHTS = {"best.safetensors", "last.safetensors", "state.pt"}
 

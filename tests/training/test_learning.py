@@ -11,19 +11,18 @@ import torch
 from torchvision.ops import box_iou
 
 from eval.curves import main as curves
-from eval.voc import main as eval_voc
+from jpegdeep_torch.cli.evaluate_voc import main as eval_voc
+from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.data.annotations import Problems
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError, TrainingError
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.training.__main__ import main as training
 from jpegdeep_torch.training.initialization import initialize, scale_to_data
 from jpegdeep_torch.training.run_folder import read_log
 from jpegdeep_torch.weights import load_model, save_weights
 from tests.jpeg_samples import jpeg, picture
-
-from .make_dataset import CLASSES, make_voc
-from .runs import write_config
+from tests.training.make_dataset import CLASSES, make_voc
+from tests.training.runs import write_config
 
 BLOOD = ("Platelets", "RBC", "WBC")
 BY_HEART = """

@@ -18,13 +18,12 @@ from safetensors.torch import load_file
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import CheckpointError
 from jpegdeep_torch.training.config import load_config
-from jpegdeep_torch.training.engine import Trainer
+from jpegdeep_torch.training.datasets import TrainingData
 from jpegdeep_torch.training.run_folder import RunFolder, read_log
-from jpegdeep_torch.training.sources import TrainingData
+from jpegdeep_torch.training.trainer import Trainer
 from jpegdeep_torch.weights import WeightsInfo, read_info
-
-from .make_dataset import CLASSES, make_voc
-from .runs import ENVIRONMENT, ROOT, TINY, command, train, write_config
+from tests.training.make_dataset import CLASSES, make_voc
+from tests.training.runs import ENVIRONMENT, ROOT, TINY, command, train, write_config
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from jpegdeep_torch.training.stream import Stream, mixed
+from jpegdeep_torch.training.sampler import Stream, mixed
 
 
 def test_every_pass_shows_every_image_once_in_another_order():

@@ -2,13 +2,7 @@
 
 from .by_torchvision import augment_classification, augment_detection
 from .config import AugmentationConfig
-from .geometry import (
-    INTERPOLATIONS,
-    Geometry,
-    draw_classifier_geometry,
-    draw_detection_geometry,
-    plain_geometry,
-)
+from .geometry import INTERPOLATIONS, Geometry, draw_classifier_geometry, draw_detection_geometry, plain_geometry
 from .photometric import Photometric, draw_photometric
 from .render import render_coefficients, render_pixels
 

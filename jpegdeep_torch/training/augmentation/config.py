@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ...errors import ConfigError
-from ..tables import check_limits, setting
+from ...utils.settings import check_limits, setting
 
 LIBRARIES = ("opencv", "torchvision")
 

@@ -1,0 +1,139 @@
+"""What each way from a JPEG's bytes to a network's input costs, on one thread, interleaved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as transforms
+
+from jpegdeep_torch.errors import JpegDeepError
+from jpegdeep_torch.jpeg import Resize, read_dct, read_planes, resize_batch
+from jpegdeep_torch.jpeg.native import native_module
+from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, stretch
+from jpegdeep_torch.jpeg.reader import MAX_PIXELS
+from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients
+from jpegdeep_torch.jpeg.resize import native_targets
+from jpegdeep_torch.utils.environment import threads_set_to
+
+SIZE = 300
+BARE = "bare jpeg_read_coefficients"
+READ = "read, native"
+DCT = "dct"
+REENCODE = "reencode"
+ANTIALIASED = "torchvision + antialiased resize"
+STEPS = ("header and Python", "entropy decoding", "horizontal", "vertical")
+
+
+def _antialiased(data: bytes) -> torch.Tensor:
+    pixels = torch.from_numpy(decode_rgb(data, decoder="torchvision")).permute(2, 0, 1)
+    return transforms.resize(pixels, [SIZE, SIZE], antialias=True)
+
+
+def _reencode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return jpeg_coefficients(encode_jpeg(stretch(decode_rgb(data, decoder="pillow"), SIZE)))
+
+
+def _rgb(decoder: str) -> Callable[[bytes], np.ndarray]:
+    return lambda data: stretch(decode_rgb(data, decoder=decoder, size=SIZE), SIZE)
+
+
+def ways() -> dict[str, Callable[[bytes], object]]:
+    """Every way there is here, by name."""
+    found: dict[str, Callable[[bytes], object]] = {}
+    if native_module() is not None:
+        found[BARE] = native_module().bare_read
+        found[READ] = lambda data: read_planes(data, reader="native")
+    found["read, jpeg2dct"] = lambda data: read_planes(data, reader="jpeg2dct")
+    found[DCT] = read_dct
+    found["dct, requantize=75"] = lambda data: read_dct(data, requantize=75)
+    found["dct, antialiased"] = lambda data: read_dct(data, antialias=True)
+    low = Resize((SIZE, SIZE), drop_frequencies=True)
+    found["dct, high frequencies left out"] = lambda data: read_dct(data, resize=low)
+    found["dct, resized by torch"] = lambda data: resize_batch([read_planes(data)], Resize((SIZE, SIZE)))
+    found[REENCODE] = _reencode
+    for decoder in DECODERS:
+        found[f"{decoder} + bilinear"] = _rgb(decoder)
+    if "torchvision" in DECODERS:
+        found[ANTIALIASED] = _antialiased
+    return found
+
+
+def is_rgb(way: str) -> bool:
+    return way == ANTIALIASED or way.endswith(" + bilinear")
+
+
+@dataclass
+class StageTimes:
+    """Seconds of one set of files: of each way (files, rounds), and of the steps of 'dct' (files, rounds, steps)."""
+
+    name: str
+    files: int
+    seconds: dict[str, np.ndarray]
+    steps: np.ndarray | None = field(default=None)
+
+    def per_file(self, way: str) -> np.ndarray:
+        return np.median(self.seconds[way], axis=1)
+
+    def ratio(self, way: str, to: str) -> np.ndarray:
+        """Of each file's medians; `to` may be 'fastest RGB', which is each file's own fastest."""
+        if to == "fastest RGB":
+            below = np.min([self.per_file(other) for other in self.seconds if is_rgb(other)], axis=0)
+        else:
+            below = self.per_file(to)
+        return self.per_file(way) / below
+
+    def step_shares(self) -> dict[str, float]:
+        if self.steps is None:
+            return {}
+        means = np.median(self.steps, axis=1).mean(axis=0)
+        return dict(zip(STEPS, (means / means.sum()).tolist()))
+
+
+def geometric_mean(values: np.ndarray) -> float:
+    return float(np.exp(np.log(values).mean()))
+
+
+def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], None] = lambda: None) -> StageTimes:
+    """Times all ways on all files: per file, `rounds` times every way in turn after one round that does not count.
+
+    On one thread of PyTorch's, whose number is put back.  JpegDeepError: the ways do not agree on the first file.
+    """
+    found = ways()
+    seconds = {way: np.empty((len(files), rounds)) for way in found}
+    steps = np.empty((len(files), rounds, len(STEPS))) if native_module() is not None else None
+    with threads_set_to(1):
+        _check(files[0])
+        for i, data in enumerate(files):
+            for k in range(-1, rounds):
+                for way, run in found.items():
+                    start = time.perf_counter()
+                    run(data)
+                    if k >= 0:
+                        seconds[way][i, k] = time.perf_counter() - start
+                if steps is not None:
+                    steps[i, max(k, 0)] = _steps(data)
+            on_file()
+    return StageTimes(name, len(files), seconds, steps)
+
+
+def _steps(data: bytes) -> tuple[float, ...]:
+    """One 'dct' with its inner clock on: seconds of each of STEPS."""
+    start = time.perf_counter()
+    file = native_module().File(data, MAX_PIXELS, False)
+    resize = Resize((SIZE, SIZE))
+    luma, chroma = (np.empty((*grid, depth), np.int16) for grid, depth in zip(resize.grids(), (64, 128)))
+    targets = native_targets(luma, chroma, resize, file.image_size, file.sampling, None)
+    middle = time.perf_counter()
+    horizontal, vertical = file.resize(targets, True)
+    return middle - start, time.perf_counter() - middle - horizontal - vertical, horizontal, vertical
+
+
+def _check(data: bytes) -> None:
+    by_torch = resize_batch([read_planes(data)], Resize((SIZE, SIZE)))
+    for got, expected in zip(read_dct(data), by_torch):
+        if np.abs(got.astype(np.int32) - expected[0].numpy()).max() > 1:
+            raise JpegDeepError("the native kernel and PyTorch do not give the same coefficients: nothing is timed")

@@ -1,0 +1,1 @@
+"""The study of a machine: `python -m eval.study`."""

@@ -1,0 +1,1 @@
+"""The command `jpegdeep` and its subcommands."""

@@ -1,0 +1,49 @@
+"""What all commands share: mistakes end in one line on stderr and exit status 2, without a traceback.
+
+A command has `main(argv=None) -> int | None`, which may raise JpegDeepError, and ends with
+`if __name__ == "__main__": sys.exit(run_command(main))`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from ..errors import JpegDeepError
+from ..utils.memory import keep_freed_memory
+
+EXIT_MISTAKE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line: without the usage, which `--help` gives."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_MISTAKE, f"{self.prog}: {_one_line(message)} (--help lists the arguments)\n")
+
+
+def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+    """Runs `main(argv)` -> exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
+
+    The process keeps the memory that it frees (`memory.keep_freed_memory`).
+    """
+    keep_freed_memory()
+    try:
+        status = main(argv) or 0
+        sys.stdout.flush()  # a closed pipe shows here rather than at the interpreter's end
+        return status
+    except JpegDeepError as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except BrokenPipeError:  # `... | head`: the reader has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,120 @@
+"""Arguments and habits that the evaluating commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..backends import PRECISIONS, list_backends
+from ..data.annotations import AnnotatedImage, Problems
+from ..detection import NMSConfig
+from ..errors import DatasetError, ModelError
+from ..evaluation.records import make_record
+from ..evaluation.report import html_page, write_report
+from ..inference.detector import Detector
+from ..inference.predictor import Pipeline
+from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
+from ..utils.files import write_json
+
+
+def add_pipeline_arguments(p: argparse.ArgumentParser) -> None:
+    """How the network runs and how it is fed."""
+    group = p.add_argument_group("running")
+    group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    group.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
+    group.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
+    group.add_argument("--batch-size", type=int, default=8, metavar="N")
+    group.add_argument("--workers", type=int, metavar="N", help="processes that read JPEGs, 0 for none")
+    group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
+    group.add_argument("--dct", choices=("dct", "reencode"), help="how coefficients come to the network's size")
+    group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
+
+
+def add_evaluation_arguments(p: argparse.ArgumentParser) -> None:
+    """Where the outcome goes."""
+    p.add_argument("--json", metavar="FILE", help="write figures and samples there, for eval.compare too")
+    p.add_argument("--report", metavar="DIR", help="write DIR/index.html: figures, plots, the worst mistakes")
+    p.add_argument("--limit", type=int, metavar="N", help="the first N images only")
+    p.add_argument("--lenient", action="store_true", help="count what is wrong with the data set and go on")
+
+
+def load(kind: type[Pipeline], args: argparse.Namespace, nms: NMSConfig | None = None) -> Any:
+    """The Detector or Classifier that the arguments describe."""
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ModelError(f"--threads {args.threads}: expected at least 1")
+        torch.set_num_threads(args.threads)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options = {"nms": nms} if nms else {}
+    return kind.load(
+        args.weights, device, args.backend, dct=args.dct, precision=args.precision, batch_size=args.batch_size,
+        workers=args.workers, decoder=args.decoder, **options,
+    )  # fmt: skip
+
+
+def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
+    """A bar on stderr, images/s included; in a log, a line every half minute and at the end."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(iterable, file=sys.stderr, mininterval=interval, dynamic_ncols=True, **{"unit": " images", **options})
+
+
+def limited(items: list[Any], limit: int | None) -> list[Any]:
+    """The first `limit`; all for None."""
+    if limit is not None and limit < 1:
+        raise DatasetError(f"--limit {limit}: expected at least 1")
+    return items[:limit]
+
+
+def detect_all(
+    detector: Detector, images: list[AnnotatedImage], problems: Problems
+) -> tuple[list[AnnotatedImage], list[Any]]:
+    """(images, detections) of those pictures that can be read; the others go to `problems`."""
+    kept, found = [], []
+    answers = detector.stream((image.path for image in images), on_error="report")
+    for image, answer in zip(images, progress_bar(answers, total=len(images), desc="detecting"), strict=True):
+        if answer.error is not None:
+            problems.report("unreadable picture", str(answer.error))
+            continue
+        kept.append(image)
+        found.append(answer.value)
+    if not kept:
+        raise DatasetError("no picture of the data set can be read")
+    return kept, found
+
+
+def run_settings(args: argparse.Namespace, pipeline: Pipeline) -> dict[str, Any]:
+    """What a record says of the run beside its arguments."""
+    return {
+        "model": pipeline.config.name, "weights": str(Path(args.weights)), "backend": pipeline.runner.info.name,
+        "device": str(pipeline.device), "precision": pipeline.runner.precision, "batch_size": pipeline.batch_size,
+        "preset": pipeline.preset.name, "dct": pipeline.preset.dct if pipeline.config.is_dct else None,
+    }  # fmt: skip
+
+
+def finish(
+    command: str,
+    args: argparse.Namespace,
+    pipeline: Pipeline,
+    figures: dict[str, Any],
+    samples: dict[str, Any],
+    problems: Problems,
+    page: dict[str, Any],
+) -> None:
+    """Writes the JSON and the report that were asked for, and says what was wrong with the data."""
+    figures = {**figures, **run_settings(args, pipeline), "problems": dict(problems.counts)}
+    record = make_record(command, vars(args), figures, samples)
+    for line in problems.summary():
+        print(line, file=sys.stderr)
+    if args.json:
+        write_json(args.json, record)
+    if args.report:
+        settings = {"command": command} | {k: v for k, v in figures.items() if k not in ("classes", "figures")}
+        settings |= {f"--{k.replace('_', '-')}": v for k, v in record["arguments"].items() if v is not None}
+        settings |= record["machine"] | record["versions"]
+        print(write_report(args.report, html_page(settings=settings, **page)))

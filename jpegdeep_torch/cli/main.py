@@ -1,0 +1,51 @@
+"""The command `jpegdeep`: its subcommands are the rows of one table."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from .command import Parser, run_command
+
+COMMANDS = {  # the words that name it -> (its module in this folder, what it does)
+    "predict": ("predict", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
+    "eval voc": ("evaluate_voc", "Pascal VOC's average precision of a detector"),
+    "eval coco": ("evaluate_coco", "COCO's twelve figures of a detector"),
+    "eval imagenet": ("evaluate_imagenet", "top-1 and top-5 accuracy of a classifier"),
+    "compare": ("compare", "two evaluations of the same images side by side, with intervals"),
+    "train": ("train", "train a network by a recipe or a TOML file"),
+    "convert": ("convert", "turn a Keras checkpoint into a safetensors file, and prove it"),
+    "export": ("export", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Runs the subcommand that `argv` (default: the process's arguments) names -> its exit status.
+
+    Raises what the subcommand raises (JpegDeepError), and SystemExit for --help, --version and unknown words.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for words, (module, _) in COMMANDS.items():
+        count = len(words.split())
+        if arguments[:count] == words.split():
+            return importlib.import_module(f".{module}", __package__).main(arguments[count:])
+    listing = "\n".join(f"  {words:14} {summary}" for words, (_, summary) in COMMANDS.items())
+    parser = Parser(
+        prog="jpegdeep", usage="jpegdeep COMMAND ...",
+        description="Object detection in JPEG files without decoding them.",
+        epilog=f"commands:\n{listing}\n\n`jpegdeep COMMAND --help` lists a command's arguments.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"jpegdeep_torch {__version__}")
+    parser.add_argument("command", metavar="COMMAND", nargs="*", help="one of those below")
+    given = parser.parse_args(arguments[:2]).command
+    parser.error(f"{' '.join(given) or 'no command'}: expected one of {', '.join(COMMANDS)}")
+
+
+def run() -> NoReturn:
+    """The console script: as `main`, with mistakes told in one line."""
+    sys.exit(run_command(main))

@@ -1,0 +1,170 @@
+"""Detect objects in JPEG files: JSON Lines or COCO results, and pictures with the boxes drawn in.
+
+jpegdeep predict WEIGHTS photos/ -o out
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.annotation_lookup import AUTO, Truth
+from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from ..errors import DatasetError, ModelError
+from ..inference.detector import Detector
+from ..inference.sources import expand_sources
+from ..inference.writer import (
+    PICTURES,
+    RESULTS,
+    Drawing,
+    Selection,
+    Tally,
+    coco_rows,
+    predict,
+    predict_to_folder,
+    write_coco,
+    write_contact_sheets,
+)
+from ..utils.files import sha256_of
+from ..utils.settings import check_settings
+from .command import Parser
+from .common import add_pipeline_arguments, load, progress_bar, run_settings
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="jpegdeep predict", description=__doc__.splitlines()[0])
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
+    p.add_argument("inputs", nargs="+", metavar="INPUT",
+                   help="files, folders (all JPEGs below), patterns in quotes, or - for a list on stdin")  # fmt: skip
+    p.add_argument("-o", "--output", metavar="DIR", help="a folder (default: results to standard output)")
+    p.add_argument("--format", choices=("jsonl", "coco"), default="jsonl",
+                   help="of the results; DIR has detections.jsonl in any case")  # fmt: skip
+    p.add_argument("--pictures", choices=("none", "jpeg", "png"), default="jpeg", help="drawn into DIR/pictures")
+    p.add_argument("--show-truth", action="store_true",
+                   help="draw the annotation beside: VOC XML beside the picture or in ../Annotations")  # fmt: skip
+    p.add_argument("--truth", metavar="PATH", help="a folder of VOC XML, or a COCO JSON, to draw the annotation from")
+    p.add_argument("--sheet", action="store_true", help="contact sheets of the pictures as well")
+    p.add_argument("--score", type=float, help="keep scores of at least this (default: 0.5)", default=0.5)
+    p.add_argument("--top", type=int, metavar="N", help="keep an image's best N")
+    p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
+    p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
+    p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
+    add_pipeline_arguments(p)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    if args.top is not None and args.top < 1:
+        raise ModelError(f"--top {args.top}: expected at least 1")
+    if not args.output and (args.show_truth or args.truth or args.sheet):
+        raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
+    _check_inputs(args.inputs)
+    detector = load(Detector, args)
+    selection = Selection(args.score, args.top, _labels(args.classes, detector.class_names))
+    category_ids = list(COCO_CATEGORY_IDS)
+    if tuple(detector.class_names) != COCO_CLASSES:
+        category_ids = list(range(1, len(detector.class_names) + 1))
+    to = _to_folder if args.output else _to_stdout
+    tally = to(args, detector, category_ids, selection)
+    done = f", {tally.done_before} of an earlier run" if tally.done_before else ""
+    print(f"{tally.images} images{done}; {len(tally.failed)} could not be read", file=sys.stderr)
+
+
+def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] | None:
+    if names is None:
+        return None
+    if unknown := [name for name in names if name not in class_names]:
+        raise ModelError(f"--classes {' '.join(unknown)}: unknown, expected some of {', '.join(class_names)}")
+    return tuple(class_names.index(name) + 1 for name in names)
+
+
+def _check_inputs(patterns: Sequence[str]) -> None:
+    """DatasetError for a folder without a JPEG or a pattern that fits nothing, before any network is loaded.
+
+    A single file that is missing is one bad file among others.
+    """
+    for pattern in patterns:
+        if pattern != "-" and next(_inputs([pattern]), None) is None:
+            raise DatasetError(
+                f"{pattern}: {'no JPEG in this folder or below' if os.path.isdir(pattern) else 'fits no file'}"
+            )
+
+
+def _inputs(patterns: Sequence[str]) -> Iterator[str]:
+    """All files meant, lazily."""
+    for pattern in patterns:
+        if pattern == "-":
+            for line in sys.stdin:
+                if name := line.rstrip("\n"):
+                    yield from expand_sources(name)
+        elif not os.path.lexists(pattern) and glob.has_magic(pattern):
+            yield from expand_sources(sorted(glob.glob(pattern, recursive=True)))
+        else:
+            yield from expand_sources(pattern)
+
+
+def _predict(function: Callable[..., Tally], args: argparse.Namespace, *arguments: Any, **options: Any) -> Tally:
+    """Calls `predict` or `predict_to_folder` with a progress bar and bad files told above it."""
+    with progress_bar(desc="detecting") as bar:
+
+        def complain(name: str, reason: str) -> None:
+            bar.write(f"{name}: {reason}", file=sys.stderr)
+
+        return function(*arguments, strict=args.strict, progress=bar.update, on_error=complain, **options)
+
+
+def _to_folder(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
+    folder = Path(args.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be made ({error.strerror or error})") from None
+    drawing = None
+    if args.pictures != "none":
+        truth = Truth(args.truth or AUTO) if args.truth or args.show_truth else None
+        drawing = Drawing(folder / PICTURES, args.pictures, truth)
+    settings = run_settings(args, detector) | {
+        "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+        "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
+    }  # fmt: skip
+    check_settings(folder / "run.json", settings, args.overwrite)
+    tally = _predict(
+        predict_to_folder, args, detector, _inputs(args.inputs), folder,
+        drawing=drawing, overwrite=args.overwrite, selection=selection,
+    )  # fmt: skip
+    print(folder / RESULTS)
+    if args.format == "coco":
+        print(write_coco(folder, category_ids))
+    if args.sheet and drawing is not None:
+        for path in write_contact_sheets(folder, drawing):
+            print(path)
+    return tally
+
+
+def _to_stdout(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
+    if args.format == "jsonl":
+
+        def write(rows: list[dict[str, Any]]) -> None:
+            sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
+            sys.stdout.flush()
+
+        return _predict(predict, args, detector, _inputs(args.inputs), write, selection=selection)
+    separator = "\n"
+
+    def write_items(rows: list[dict[str, Any]]) -> None:
+        nonlocal separator
+        for item in coco_rows(rows, category_ids):
+            sys.stdout.write(separator + json.dumps(item))
+            separator = ",\n"
+
+    sys.stdout.write("[")
+    tally = _predict(predict, args, detector, _inputs(args.inputs), write_items, selection=selection)
+    sys.stdout.write("\n]\n")
+    return tally

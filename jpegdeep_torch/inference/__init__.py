@@ -1,0 +1,1 @@
+"""From JPEGs to answers: detector, classifier, and what writes and draws their predictions."""

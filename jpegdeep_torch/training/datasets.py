@@ -1,0 +1,188 @@
+"""The images and annotations of a run, read and checked before any work begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..data.annotations import AnnotatedImage, Problems
+from ..data.classes import KNOWN_CLASSES
+from ..data.coco import read_coco
+from ..data.imagenet import ClassFolders
+from ..data.voc import class_names_in, find_voc_folder, read_voc
+from ..errors import DatasetError
+from .class_folders import read_folders
+from .config import DataSettings, ImageSet, refuse
+from .image_headers import Progress, headers
+
+
+@dataclass
+class TrainingData:
+    """train, evaluate: images of a detector, or the folders of a classifier; `evaluate` may be empty (None).
+
+    class_names: in label order.  notes: what was left out and what is worth knowing, a line each.
+    """
+
+    train: list[AnnotatedImage] | ClassFolders
+    evaluate: list[AnnotatedImage] | ClassFolders | None
+    class_names: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        train, evaluate = _count(self.train), _count(self.evaluate)
+        return f"{train} images to train on, {evaluate} to evaluate, {len(self.class_names)} classes"
+
+
+def _count(part: list[AnnotatedImage] | ClassFolders | None) -> int:
+    return len(part.paths if isinstance(part, ClassFolders) else part or ())
+
+
+def read_training_data(settings: DataSettings) -> TrainingData:
+    """Reads all sets; ConfigError lists what is wrong with any of them."""
+    wrong: list[str] = []
+    data = find_training_data(settings, wrong)
+    refuse("data", wrong)
+    return data
+
+
+def find_training_data(
+    settings: DataSettings, wrong: list[str], progress: Progress = lambda pictures: None
+) -> TrainingData | None:
+    """As `read_training_data`, but appends what is wrong to `wrong`, and reads what is there all the same.
+
+    progress: called with numbers of pictures looked at.  None: there is nothing that could be read.
+    """
+    sets = (*settings.train, *settings.evaluate)
+    missing = sorted({each.root for each in sets if not Path(each.root).is_dir()})
+    wrong += [f"{root}: no such folder (data.train, data.evaluate; --root DIR names another)" for root in missing]
+    problems = Problems(lenient=True)  # so that everything wrong is found, and not the first of it alone
+    if settings.kind == "imagenet":
+        folders = read_folders(settings, missing, problems, wrong, progress)
+        data = None if folders is None else TrainingData(*folders)
+    else:
+        data = _Annotated(settings, missing, problems, wrong, progress).read()
+    fatal = [kind for kind in sorted(problems.counts) if kind == "unknown class" or not settings.lenient]
+    hints = {kind: "" if kind == "unknown class" else " (data.lenient = true leaves such out)" for kind in fatal}
+    wrong += [problems.listing(kind) + hint for kind, hint in hints.items()]
+    if data is not None:
+        lines = dict(zip(sorted(problems.counts), problems.summary()))
+        data.notes += [f"left out: {line}" for kind, line in lines.items() if kind not in fatal]
+    if not wrong:
+        wrong += _nothing_left(settings, data)
+    return data
+
+
+def _nothing_left(settings: DataSettings, data: TrainingData | None) -> list[str]:
+    """What is wrong where nothing else is."""
+    if data is None:
+        return [f"{settings.class_index or 'data.train'}: no class, expected at least one"]
+    parts = ("train", "evaluate")
+    empty = [f"data.{part}" for part in parts if getattr(settings, part) and not _count(getattr(data, part))]
+    if empty:
+        return [f"{' and '.join(empty)}: no image that can be used"]
+    if settings.train and settings.kind != "imagenet" and not any(len(image.labels) for image in data.train):
+        return ["the training images have no object at all"]
+    return []
+
+
+class _Annotated:
+    """Reads the sets of a detector: those whose root is there."""
+
+    def __init__(
+        self, settings: DataSettings, missing: Sequence[str], problems: Problems, wrong: list[str], progress: Progress
+    ):
+        self.settings, self.missing, self.problems, self.wrong = settings, missing, problems, wrong
+        self.progress = progress
+        self.usable: dict[Path, bool] = {}  # pictures looked at
+        self.unread = [each for each in settings.train if each.root in missing]
+        self.names = self._class_names()
+
+    def read(self) -> TrainingData | None:
+        settings = self.settings
+        train, evaluate = self._read(settings.train), self._read(settings.evaluate)
+        if self.unread and settings.classes == "all":  # the names are perhaps in what could not be read
+            self.problems.counts.pop("unknown class", None)
+        if not self.names:
+            return None
+        notes = self._classes_without_objects(train)
+        if settings.kind != "voc" or not settings.difficult:
+            train = [_without_neutral(image) for image in train]
+        return TrainingData(train, evaluate or None, self.names, notes)
+
+    def _class_names(self) -> tuple[str, ...]:
+        """In label order; of a COCO set without names of its own, () until the first one is read."""
+        settings = self.settings
+        if not isinstance(settings.classes, str):
+            return settings.classes
+        if settings.classes in KNOWN_CLASSES:
+            return KNOWN_CLASSES[settings.classes]
+        if settings.kind == "coco":
+            return ()
+        # Where no training set is there, the others name the classes, so that these are checked all the same.
+        sets = settings.train if len(self.unread) < len(settings.train) else settings.evaluate
+        names: set[str] = set()
+        for each in sets:
+            try:
+                names |= set(class_names_in(find_voc_folder(each.root, each.year), lenient=True))
+            except DatasetError:  # said when the set is read
+                continue
+        return tuple(sorted(names))
+
+    def _read(self, sets: Sequence[ImageSet]) -> list[AnnotatedImage]:
+        images: list[AnnotatedImage] = []
+        for each in sets:
+            if each.root in self.missing:
+                continue
+            try:
+                images += self._usable(self._read_set(each))
+            except DatasetError as error:
+                self.wrong.append(str(error))
+                self.unread += [each] if each in self.settings.train else []
+        return images
+
+    def _read_set(self, each: ImageSet) -> list[AnnotatedImage]:
+        if self.settings.kind == "voc":
+            return read_voc(each.root, each.set, self.names, each.year or None, self.problems)
+        found = read_coco(each.root, each.set, self.names, self.problems)
+        self.names = self.names or tuple(found.class_names)
+        return found.images
+
+    def _usable(self, images: list[AnnotatedImage]) -> list[AnnotatedImage]:
+        """The images whose pictures can be read, and are of the size that their annotations give."""
+        new = [image for image in images if image.path not in self.usable]
+        found = headers([image.path for image in new], self.settings.way == "dct", self.progress)
+        for header, image in zip(found, new):  # in this order `found` comes to its end, and its threads with it
+            self.usable[image.path] = False
+            if isinstance(header, str):
+                self.problems.report("unusable picture", header)
+            elif (header.height, header.width) != (image.height_px, image.width_px):
+                self.problems.report(
+                    "picture of another size",
+                    f"{image.path}: {header.width}x{header.height} px, expected {image.width_px}x{image.height_px}, "
+                    "which its annotation gives",
+                )
+            else:
+                self.usable[image.path] = True
+        return [image for image in images if self.usable[image.path]]
+
+    def _classes_without_objects(self, train: Sequence[AnnotatedImage]) -> list[str]:
+        """Names that were asked for and no training image has: wrong if they were listed, otherwise worth a note."""
+        used = {int(label) for image in train for label in image.labels}
+        absent = [name for label, name in enumerate(self.names, start=1) if label not in used]
+        if not absent or self.unread or not self.settings.train:
+            return []
+        line = f"data.classes: no object in the training sets is a {' or a '.join(absent)}"
+        # COCO's names are those of the file's categories, all of them: nobody could leave one out.
+        if isinstance(self.settings.classes, str) or self.settings.kind == "coco":
+            return [line]
+        self.wrong.append(line)
+        return []
+
+
+def _without_neutral(image: AnnotatedImage) -> AnnotatedImage:
+    keep = ~np.asarray(image.neutral)
+    return dataclasses.replace(image, boxes=image.boxes[keep], labels=image.labels[keep], neutral=image.neutral[keep])

@@ -1,0 +1,1 @@
+"""What several rooms need: files, machine, memory, tables of text."""
