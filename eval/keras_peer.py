@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.benchmark.subjects import Cell, Endless, Sample
+from eval.benchmark.subjects import BenchmarkCase, Endless, Sample
 from jpegdeep_torch.data.dataset import JpegDataset, JpegLoader, prepare_inputs
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError
@@ -82,26 +82,26 @@ class KerasTwin:
             nms.iou_threshold, nms.score_threshold, clip_boxes=False,
         )  # fmt: skip
 
-    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
         """See `benchmark.subject.Timed`; coefficients come its own way only."""
-        if cell.dct is not None or (cell.stage == "e2e" and not cell.nms):
+        if case.coefficients is not None or (case.stage == "e2e" and not case.nms):
             return None
-        if cell.stage == "e2e":
-            batches = iter(self.loader(cell.batch_size, cell.workers))
-            return lambda: self._timed(lambda: self.inputs(next(batches).inputs), cell)
-        inputs = self.inputs(next(iter(self.loader(cell.batch_size, 0))).inputs)
+        if case.stage == "e2e":
+            batches = iter(self.loader(case.batch_size, case.workers))
+            return lambda: self._timed(lambda: self.inputs(next(batches).inputs), case)
+        inputs = self.inputs(next(iter(self.loader(case.batch_size, 0))).inputs)
         if not np.isfinite(self.network(inputs).numpy()).all():
             raise JpegDeepError(f"{self.label}: its outputs are not finite")
-        return lambda: self._timed(lambda: inputs, cell)
+        return lambda: self._timed(lambda: inputs, case)
 
-    def _timed(self, inputs: Callable[[], list[np.ndarray]], cell: Cell) -> Sample:
+    def _timed(self, inputs: Callable[[], list[np.ndarray]], case: BenchmarkCase) -> Sample:
         started = time.perf_counter()
         outputs = self.network(inputs())
-        if cell.nms:
+        if case.nms:
             self.detect(outputs)
         else:
             outputs.numpy()  # waits for a GPU
-        return Sample(cell.batch_size, time.perf_counter() - started)
+        return Sample(case.batch_size, time.perf_counter() - started)
 
 
 def _same_threads(tf) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from eval.benchmark.seeded import background_shift
-from eval.benchmark.subjects import CALIBRATION_IMAGES, Cell, Sample
+from eval.benchmark.subjects import CALIBRATION_IMAGES, BenchmarkCase, Sample
 from eval.keras_peer import KerasTwin
 from jpegdeep_torch.errors import JpegError, ModelError
 
@@ -105,27 +105,27 @@ class TimedPeer:
         self.peer = peer
         self.jpegs = list(jpegs)
 
-    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
         """One batch after the other of the JPEGs, over and over; for the network alone the first one, transformed."""
-        if cell.dct is not None or cell.nms != (cell.stage == "e2e"):
+        if case.coefficients is not None or case.nms != (case.stage == "e2e"):
             return None
         jpegs = itertools.cycle(self.jpegs)
-        if cell.stage == "model":
-            inputs = self.peer.prepared(list(itertools.islice(jpegs, cell.batch_size)))
-            return lambda: self._timed(lambda: self.peer.network(inputs), cell)
+        if case.stage == "model":
+            inputs = self.peer.prepared(list(itertools.islice(jpegs, case.batch_size)))
+            return lambda: self._timed(lambda: self.peer.network(inputs), case)
 
         def run() -> Sample:
-            batch = list(itertools.islice(jpegs, cell.batch_size))
-            return self._timed(lambda: self.peer(batch), cell)
+            batch = list(itertools.islice(jpegs, case.batch_size))
+            return self._timed(lambda: self.peer(batch), case)
 
         return run
 
-    def _timed(self, call: Callable[[], object], cell: Cell) -> Sample:
+    def _timed(self, call: Callable[[], object], case: BenchmarkCase) -> Sample:
         started = time.perf_counter()
         call()
         if self.peer.device.type == "cuda":
             torch.cuda.synchronize(self.peer.device)
-        return Sample(cell.batch_size, time.perf_counter() - started)
+        return Sample(case.batch_size, time.perf_counter() - started)
 
 
 def make_timed_peer(

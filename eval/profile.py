@@ -18,7 +18,7 @@ from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.profiling import Cost, Profile, profile_detector, run_batches
 from eval.benchmark.subjects import make_network
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.cli.command import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, add_coefficients_argument, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.inference.detector import Detector
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     p.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     p.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
-    p.add_argument("--dct", choices=("dct", "reencode"), help="how coefficients come to the network's size")
+    add_coefficients_argument(p)
     p.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--top", type=int, default=15, metavar="N", help="operators to print (default: %(default)s)")
     p.add_argument("--plain", action="store_true", help="run without torch.profiler, for nsys")
@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = _checked(args)
     sources = list_jpegs(args.images) if args.images else builtin_jpegs(seed=args.seed)
     name = read_info(args.weights).model if args.weights else args.model
-    network = make_network(name, sources, weights=args.weights, dct=args.dct, decoder=args.decoder, seed=args.seed)
+    network = make_network(
+        name, sources, weights=args.weights, coefficients=args.coefficients, decoder=args.decoder, seed=args.seed
+    )
     detector = Detector(
         network.model, network.preset, chosen_device(args.device), args.backend, precision=args.precision,
         batch_size=args.batch_size, workers=args.workers, decoder=args.decoder,

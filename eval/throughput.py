@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from eval.benchmark.measure import CellResult, cell_json, cells, measure
+from eval.benchmark.measure import CaseResult, case_json, cases, measure
 from eval.benchmark.photos import builtin_jpegs, described
 from eval.benchmark.plot import plot
 from eval.benchmark.report import table
-from eval.benchmark.subjects import Convolution, Timed, make_network, make_subject
+from eval.benchmark.subjects import Convolution, Timed, make_network, make_timed_detector
 from eval.peers import PEERS, make_timed_peer
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.cli.command import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, add_coefficients_argument, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.data.reading import read_bytes, source_name
 from jpegdeep_torch.errors import ModelError
@@ -51,10 +51,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     p.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     p.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
-    p.add_argument("--seconds", type=float, default=SECONDS, help="per cell, at least 3 rounds (default: %(default)s)")
-    p.add_argument(
-        "--dct", choices=("dct", "reencode"), help="how coefficients come to 300x300 (default: the preset's)"
-    )
+    p.add_argument("--seconds", type=float, default=SECONDS, help="per case, at least 3 rounds (default: %(default)s)")
+    add_coefficients_argument(p)
     p.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
     p.add_argument("--peer", nargs="+", default=[], metavar="PEER", help=PEERS)
     p.add_argument("--seed", type=int, default=0)
@@ -72,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     sources = list_jpegs(args.images) if args.images else builtin_jpegs(seed=args.seed)
     subjects = _subjects(args, sources, weights, device, batch_sizes)
-    plan = cells(
+    plan = cases(
         ("model", "e2e") if args.stage == "both" else (args.stage,),
         batch_sizes,
         (False, True) if args.nms == "both" else (args.nms == "on",),
@@ -101,12 +99,17 @@ def _subjects(
     with tqdm(total=len(args.models) * len(args.backend), desc="building", unit="network", file=sys.stderr) as bar:
         for name in args.models:
             network = make_network(
-                name, sources, weights=weights.get(name), dct=args.dct, decoder=args.decoder, seed=args.seed
+                name,
+                sources,
+                weights=weights.get(name),
+                coefficients=args.coefficients,
+                decoder=args.decoder,
+                seed=args.seed,
             )
             for backend in args.backend:
                 bar.set_description(f"building {name}, {backend}")
                 alone = len(args.backend) == 1
-                subjects.append(make_subject(network, backend, device, args.precision, batch_sizes, alone=alone))
+                subjects.append(make_timed_detector(network, backend, device, args.precision, batch_sizes, alone=alone))
                 bar.update()
     convolutions = [Convolution(subject) for subject in subjects] if args.stage != "e2e" and args.nms != "on" else []
     jpegs = [read_bytes(source, source_name(source, i)) for i, source in enumerate(sources)] if args.peer else []
@@ -140,21 +143,21 @@ def _checked(args: argparse.Namespace, device: str) -> tuple[tuple[int, ...], in
     return batch_sizes, workers, weights
 
 
-def _measure_all(subjects: list, plan: list, seconds: float) -> list[CellResult]:
+def _measure_all(subjects: list, plan: list, seconds: float) -> list[CaseResult]:
     results = []
-    with tqdm(total=len(plan), unit="cell", file=sys.stderr) as bar:
-        for cell in plan:
-            bar.set_description(str(cell))
-            results.append(measure(subjects, cell, seconds, on_round=bar.refresh))
+    with tqdm(total=len(plan), unit="case", file=sys.stderr) as bar:
+        for case in plan:
+            bar.set_description(str(case))
+            results.append(measure(subjects, case, seconds, on_round=bar.refresh))
             bar.update()
     return results
 
 
-def _write_json(args: argparse.Namespace, results: list[CellResult], subjects: list) -> None:
+def _write_json(args: argparse.Namespace, results: list[CaseResult], subjects: list) -> None:
     report = run_header("eval.throughput", vars(args))
     report |= {"threads": torch.get_num_threads(), "results": [], "ratios": []}
     for result in results:
-        rows, ratios = cell_json(result, subjects)
+        rows, ratios = case_json(result, subjects)
         report["results"] += rows
         report["ratios"] += ratios
     write_json(args.json, report)

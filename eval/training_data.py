@@ -17,7 +17,7 @@ from eval.benchmark.statistics import summary
 from eval.benchmark.training_data import DataTimes, measure
 from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.cli.common import limited
-from jpegdeep_torch.data.annotations import Problems
+from jpegdeep_torch.data.annotations import DatasetIssues
 from jpegdeep_torch.data.voc import class_names_in, find_voc_folder, read_voc
 from jpegdeep_torch.errors import DatasetError, ModelError
 from jpegdeep_torch.models import model_config
@@ -27,7 +27,7 @@ from jpegdeep_torch.utils.environment import run_header
 from jpegdeep_torch.utils.files import write_json
 from jpegdeep_torch.utils.text_table import text_table
 
-RATIOS = (("dct", "reencode"), ("pixels", "reencode"), ("dct", "pixels"))
+RATIOS = (("native", "reencode"), ("pixels", "reencode"), ("native", "pixels"))
 RECIPES = {
     "SSD recipe": AugmentationConfig(),
     "geometry alone": AugmentationConfig(
@@ -55,17 +55,17 @@ def parser() -> argparse.ArgumentParser:
 
 def ratio_records(results: Sequence[DataTimes]) -> list[dict]:
     return [
-        {"numerator": way, "denominator": to, "recipe": result.name,
-         "geometric_mean": geometric_mean(result.ratio(way, to)), **summary(result.ratio(way, to))}
-        for result in results for way, to in RATIOS
+        {"numerator": name, "denominator": to, "recipe": result.name,
+         "geometric_mean": geometric_mean(result.ratio(name, to)), **summary(result.ratio(name, to))}
+        for result in results for name, to in RATIOS
     ]  # fmt: skip
 
 
 def record(args: argparse.Namespace, results: Sequence[DataTimes]) -> dict:
     rows = [
-        {"recipe": result.name, "way": way, "images": result.images, "batch_size": result.batch_size,
+        {"recipe": result.name, "coefficients": name, "images": result.images, "batch_size": result.batch_size,
          "ms_per_image": {"mean": float(ms.mean()), **summary(ms.reshape(-1))}}
-        for result in results for way, ms in result.ms.items()
+        for result in results for name, ms in result.ms.items()
     ]  # fmt: skip
     about = run_header("eval.training_data", vars(args))
     return about | {"threads": 1, "results": rows, "ratios": ratio_records(results)}
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = model_config(args.model)
     if config.task != "detector" or not config.is_dct:
         raise ModelError(f"--model {args.model}: expected a detector that takes coefficients")
-    problems = Problems(args.lenient)
+    problems = DatasetIssues(args.lenient)
     names = class_names_in(find_voc_folder(args.root, args.year))
     images = limited(read_voc(args.root, args.image_set, names, args.year, problems), args.limit)
     results = []
@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             results.append(measure(name, images, config, get_preset("voc"), recipe, **options))
     made = record(args, results)
     print(text_table([
-        {"recipe": row["recipe"], "way": row["way"], "ms/image": row["ms_per_image"]["mean"]} for row in made["results"]
+        {"recipe": row["recipe"], "coefficients": row["coefficients"], "ms/image": row["ms_per_image"]["mean"]}
+        for row in made["results"]
     ]))  # fmt: skip
     print("\nratios of times on the same images and draws, geometric means")
     for ratio in made["ratios"]:

@@ -10,24 +10,33 @@ from torch import Tensor
 
 from .errors import ModelError
 
+COEFFICIENTS = {  # how a file's coefficients come to the network's size
+    "native": "the file's own coefficients, resized in the DCT domain: nothing is decoded",
+    "reencode": "decoded, resized, compressed again and read, as the Keras reference does",
+}
+_OLD_NAMES = {"dct": "native"}  # in files and commands of versions before 0.2
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, blue first: what Keras's VGG16 and ResNet50 were trained with
+
+
+def current_name(coefficients: str | None) -> str | None:
+    """The name of today for what older files and commands call 'dct'; any other is given back."""
+    return _OLD_NAMES.get(coefficients, coefficients) if coefficients else coefficients
 
 
 @dataclass(frozen=True)
 class Preset:
     """`mean` is subtracted after the channels are brought into the order `channels`; no scaling follows.
 
-    `dct` says how coefficients come to the network's size: 'reencode' decodes, resizes and compresses again at JPEG
-    quality `quality`, as the reference does; 'dct' resizes the file's own coefficients, and nothing is decoded.  With
-    'dct', `requantize` rounds them to the quantisation steps of Pillow's tables of that quality (None: no rounding),
-    and `antialias` chooses the resampler.  `shorter_side`: the image is resized to this shorter side and its middle cut
-    out; None: it is stretched to the network's size.
+    `coefficients` is one of COEFFICIENTS.  With 'reencode', `quality` is the JPEG quality.  With 'native', `requantize`
+    rounds coefficients to the quantisation steps of Pillow's tables of that quality (None: no rounding), and
+    `antialias` chooses the resampler.  `shorter_side`: the image is resized to this shorter side, in pixels, and its
+    middle is cut out; None: the image is stretched to the network's size.
     """
 
     name: str
     channels: str = "bgr"
     mean: tuple[float, float, float] = _CAFFE_MEAN
-    dct: str = "dct"
+    coefficients: str = "native"
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
@@ -41,7 +50,7 @@ PRESETS = {
         Preset("coco", channels="rgb", mean=(0.0, 0.0, 0.0)),  # the reference's COCO generator feeds pixels untouched
         Preset(
             "imagenet",
-            dct="reencode",  # 'dct' has to round the cut to whole pixels of the file
+            coefficients="reencode",  # 'native' has to round the cut to whole pixels of the file
             quality=95,  # OpenCV's default
             requantize=95,
             shorter_side=256,
@@ -51,13 +60,19 @@ PRESETS = {
 }
 
 
-def get_preset(name: str, dct: str | None = None) -> Preset:
-    """The preset `name`, with its way to coefficients replaced by `dct` where given."""
+def get_preset(name: str, coefficients: str | None = None) -> Preset:
+    """The preset `name`, with `coefficients` ('native' or 'reencode') in place of its own where given.
+
+    Raises:
+        ModelError: no preset has that name, or `coefficients` is neither.
+    """
     if name not in PRESETS:
         raise ModelError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
-    if dct not in (None, "reencode", "dct"):
-        raise ModelError(f"unknown way to coefficients {dct!r}: expected 'reencode' or 'dct'")
-    return dataclasses.replace(PRESETS[name], dct=dct) if dct else PRESETS[name]
+    if coefficients is None:
+        return PRESETS[name]
+    if coefficients not in COEFFICIENTS:
+        raise ModelError(f"unknown coefficients {coefficients!r}: expected {' or '.join(map(repr, COEFFICIENTS))}")
+    return dataclasses.replace(PRESETS[name], coefficients=coefficients)
 
 
 def prepare_image(pixels: Tensor, preset: Preset, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError, ModelError
 from .models import create_model
-from .presets import PRESETS, Preset, get_preset
+from .presets import COEFFICIENTS, PRESETS, Preset, current_name, get_preset
 from .utils.files import written_whole
 
 FORMAT_VERSION = "1"
@@ -26,7 +26,7 @@ FORMAT_VERSION = "1"
 class WeightsInfo:
     """What a weights file says of itself.
 
-    dct: the way to coefficients that the weights were trained for, where the file says so: 'reencode' or 'dct'.
+    coefficients: 'native' or 'reencode', where the file says which of them the weights were trained for.
     """
 
     model: str
@@ -37,11 +37,11 @@ class WeightsInfo:
     width: float = 1.0
     source_file: str | None = None
     source_sha256: str | None = None
-    dct: str | None = None
+    coefficients: str | None = None
 
-    def preparation(self, dct: str | None = None) -> Preset:
-        """How images become inputs of these weights; `dct` replaces their own way to coefficients."""
-        return get_preset(self.preset, dct or self.dct)
+    def preparation(self, coefficients: str | None = None) -> Preset:
+        """How images become inputs of these weights; `coefficients` takes the place of their own."""
+        return get_preset(self.preset, coefficients or self.coefficients)
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors stores it: strings only."""
@@ -55,7 +55,7 @@ class WeightsInfo:
             "width": str(self.width),
             "source_file": self.source_file,
             "source_sha256": self.source_sha256,
-            "dct": self.dct,
+            "coefficients": self.coefficients,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -79,14 +79,16 @@ class WeightsInfo:
                 width=float(metadata.get("width", 1.0)),
                 source_file=metadata.get("source_file"),
                 source_sha256=metadata.get("source_sha256"),
-                dct=metadata.get("dct"),
+                coefficients=current_name(metadata.get("coefficients", metadata.get("dct"))),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
         if info.preset not in PRESETS:
             raise CheckpointError(f"{path}: unknown preset {info.preset!r}, expected one of {', '.join(PRESETS)}")
-        if info.dct not in (None, "reencode", "dct"):
-            raise CheckpointError(f"{path}: unknown way to coefficients {info.dct!r}, expected 'reencode' or 'dct'")
+        if info.coefficients not in (None, *COEFFICIENTS):
+            raise CheckpointError(
+                f"{path}: unknown coefficients {info.coefficients!r}, expected {' or '.join(map(repr, COEFFICIENTS))}"
+            )
         if info.class_names is not None and len(info.class_names) != info.num_classes:
             raise CheckpointError(f"{path}: {len(info.class_names)} class names for {info.num_classes} classes")
         return info
@@ -96,7 +98,7 @@ def describe(
     model: nn.Module,
     preset: str | None = None,
     class_names: tuple[str, ...] | None = None,
-    dct: str | None = None,
+    coefficients: str | None = None,
 ) -> WeightsInfo:
     """The WeightsInfo of a network made by `create_model`."""
     config = model.config
@@ -108,7 +110,7 @@ def describe(
         preset=preset or ("voc" if detector else "imagenet"),
         class_names=tuple(class_names) if class_names else None,
         width=config.width,
-        dct=dct,
+        coefficients=coefficients,
     )
 
 
@@ -123,14 +125,14 @@ def save_weights(
     path: str | os.PathLike[str],
     preset: str | None = None,
     class_names: tuple[str, ...] | None = None,
-    dct: str | None = None,
+    coefficients: str | None = None,
 ) -> WeightsInfo:
     """Writes `model`'s weights, with all that `load_model` needs, to one safetensors file.
 
-    `preset` is 'voc' for a detector and 'imagenet' for a classifier where not given.  `dct` is for networks that were
-    trained on coefficients that came in one way.  The file appears only when it is complete.
+    `preset` is 'voc' for a detector and 'imagenet' for a classifier where not given.  `coefficients` ('native' or
+    'reencode') is for networks that were trained on one of them.  The file appears only when it is complete.
     """
-    info = describe(model, preset, class_names, dct)
+    info = describe(model, preset, class_names, coefficients)
     # BatchNorm's step counter says nothing about the function, and a converted file has none.
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if _is_weight(k)}
     save_tensors(state, path, info)

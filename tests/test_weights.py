@@ -145,8 +145,8 @@ def test_a_file_s_own_way_to_coefficients_is_taken(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(small(), path, "voc", dct="reencode")
     assert load_model(path).info.dct == "reencode" and Detector.load(path).preset.dct == "reencode"
-    assert Detector.load(path, dct="dct").preset.dct == "dct"
-    save_weights(small("vgg16_dct"), path, "imagenet", dct="dct")
-    assert Classifier.load(path).preset.dct == "dct"
+    assert Detector.load(path, coefficients="native").preset.coefficients == "native"
+    save_weights(small("vgg16_dct"), path, "imagenet", coefficients="native")
+    assert Classifier.load(path).preset.coefficients == "native"
     save_weights(small(), path, "voc")
-    assert load_model(path).info.dct is None and Detector.load(path).preset.dct == "dct"
+    assert load_model(path).info.coefficients is None and Detector.load(path).preset.coefficients == "native"

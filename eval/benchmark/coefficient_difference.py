@@ -1,4 +1,4 @@
-"""What a DCT detector's answers lose where nothing is decoded: 'dct' held against 'reencode' on the same files."""
+"""What a DCT detector's answers lose where nothing is decoded: 'native' held against 'reencode' on the same files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from jpegdeep_torch.data import JpegDataset
+from jpegdeep_torch.data import Batch, JpegDataset
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.presets import get_preset
 
-WAYS = ("dct", "reencode")
+WAYS = ("native", "reencode")
 FOUND_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Over all files.  The lists hold one value per detection of 'reencode' that 'dct' finds again."""
+    """Over all files.  The lists hold one value per detection of 'reencode' that 'native' finds again."""
 
     images: int
     equal: float  # share of the network's input coefficients that are equal
@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def found(self) -> float:
-        """Share of the detections of 'reencode' for which 'dct' has one of the class with IoU >= 0.5."""
+        """Share of the detections of 'reencode' for which 'native' has one of the class with IoU >= 0.5."""
         return len(self.score_differences) / max(1, self.detections)
 
     def summary(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def dct_difference(
                 raise error
         for a, b in zip(*(batch.inputs for batch in batches.values())):
             equal, count = equal + int((a == b).sum()), count + a.numel()
-        answers = [ways[way].answer(batch.inputs, batch.image_sizes) for way, batch in batches.items()]
+        answers = [_answers(ways[way], batch) for way, batch in batches.items()]
         for got, expected in zip(*answers):
             detections += int((expected["scores"] >= score).sum())
             for score_difference, box_difference in _matched(got, expected, score):
@@ -80,6 +80,10 @@ def dct_difference(
             if on_image is not None:
                 on_image()
     return Difference(len(sources), equal / count, detections, scores, boxes)
+
+
+def _answers(detector: Detector, batch: Batch) -> list[dict[str, Tensor]]:
+    return detector.postprocess(detector.forward(detector.prepare(batch)), batch.image_sizes)
 
 
 def _matched(got: dict[str, Tensor], expected: dict[str, Tensor], score: float) -> list[tuple[float, float]]:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from eval.benchmark.statistics import summary
-from eval.benchmark.subjects import Cell, Convolution, Sample, Subject, Timed
+from eval.benchmark.subjects import BenchmarkCase, Convolution, Sample, Timed, TimedDetector
 
 FEWEST_ROUNDS = 3
 _DATA_BOUND = 0.1  # share of a batch's time spent waiting for data, past which what was read ahead is used up first
 
 
 @dataclass
-class CellResult:
-    """The rounds of one cell: samples[label][round], in the order of the subjects."""
+class CaseResult:
+    """The rounds of one case: samples[label][round], in the order of the subjects."""
 
-    cell: Cell
+    case: BenchmarkCase
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     def images_per_s(self, label: str) -> list[float]:
@@ -43,10 +43,10 @@ class CellResult:
         return sum(s.seconds for s in samples) / sum(s.images for s in samples) * 1e3
 
 
-def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool], workers: int) -> list[Cell]:
+def cases(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool], workers: int) -> list[BenchmarkCase]:
     """All combinations."""
     return [
-        Cell(stage, size, with_nms, workers if stage == "e2e" else 0)
+        BenchmarkCase(stage, size, with_nms, workers if stage == "e2e" else 0)
         for stage in stages
         for size in batch_sizes
         for with_nms in nms
@@ -54,47 +54,47 @@ def cells(stages: Sequence[str], batch_sizes: Sequence[int], nms: Sequence[bool]
 
 
 def measure(
-    subjects: Sequence[Timed], cell: Cell, seconds: float, on_round: Callable[[], None] | None = None
-) -> CellResult:
-    """Times `subjects` in turn (A B A B ...) in one cell; see `take_turns`."""
-    return interleave(subjects, (cell,), seconds, on_round)[0]
+    subjects: Sequence[Timed], case: BenchmarkCase, seconds: float, on_round: Callable[[], None] | None = None
+) -> CaseResult:
+    """Times `subjects` in turn (A B A B ...) in one case; see `take_turns`."""
+    return interleave(subjects, (case,), seconds, on_round)[0]
 
 
 def interleave(
     subjects: Sequence[Timed],
-    plan: Sequence[Cell],
+    plan: Sequence[BenchmarkCase],
     seconds: float,
     on_round: Callable[[], None] | None = None,
     fewest: int = FEWEST_ROUNDS,
-) -> list[CellResult]:
-    """Times each of `subjects` in each cell of `plan` that it has, all in turn -> a result a cell, in their order."""
-    samples = take_turns([(subject, cell) for cell in plan for subject in subjects], seconds, on_round, fewest)
-    return [CellResult(cell, {label: own for (label, of), own in samples.items() if of == cell}) for cell in plan]
+) -> list[CaseResult]:
+    """Times each of `subjects` in each case of `plan` that it has, all in turn -> a result a case, in their order."""
+    samples = take_turns([(subject, case) for case in plan for subject in subjects], seconds, on_round, fewest)
+    return [CaseResult(case, {label: own for (label, of), own in samples.items() if of == case}) for case in plan]
 
 
 def take_turns(
-    pairs: Sequence[tuple[Timed, Cell]],
+    pairs: Sequence[tuple[Timed, BenchmarkCase]],
     seconds: float,
     on_round: Callable[[], None] | None = None,
     fewest: int = FEWEST_ROUNDS,
     sample_s: float = 0.0,
-) -> dict[tuple[str, Cell], list[Sample]]:
-    """Times each subject in its cell, all in turn, for about `seconds` after a warm-up; at least `fewest` rounds.
+) -> dict[tuple[str, BenchmarkCase], list[Sample]]:
+    """Times each subject in its case, all in turn, for about `seconds` after a warm-up; at least `fewest` rounds.
 
     A sample is a batch, or as many as take about `sample_s`.
 
-    `on_round` is called after the warm-up and after each round.  Gives samples by label and cell, but for subjects that
-    have no such cell.
+    `on_round` is called after the warm-up and after each round.  Gives samples by label and case, but for subjects that
+    have no such case.
     """
-    runs = {(subject.label, cell): run for subject, cell in pairs if (run := subject.stage(cell)) is not None}
-    for (_, cell), run in runs.items():
-        if cell.workers:  # they are forked here, which slows the next batch of whoever shares this process's memory
+    runs = {(subject.label, case): run for subject, case in pairs if (run := subject.stage(case)) is not None}
+    for (_, case), run in runs.items():
+        if case.workers:  # they are forked here, which slows the next batch of whoever shares this process's memory
             run()
     settle, count = {}, {}
     for key, run in runs.items():
         last, settle[key] = _settle(run, key[1])
         count[key] = max(1, 2 * settle[key], math.ceil(sample_s / last.seconds))
-    samples: dict[tuple[str, Cell], list[Sample]] = {key: [] for key in runs}
+    samples: dict[tuple[str, BenchmarkCase], list[Sample]] = {key: [] for key in runs}
     rounds, started = 0, time.perf_counter()
     gc.collect()
     gc.disable()  # its pauses would fall on one of them
@@ -112,14 +112,14 @@ def take_turns(
     return samples
 
 
-def _settle(run: Callable[[], Sample], cell: Cell) -> tuple[Sample, int]:
+def _settle(run: Callable[[], Sample], case: BenchmarkCase) -> tuple[Sample, int]:
     """Warms up -> (the last batch, how many to run untimed before each sample).
 
     While one subject is timed, the workers of the others read ahead.  Where the network is the slower part, they are
     done at once and as far ahead at a sample's end as at its beginning.  Where the data is, a sample would start with
     batches that cost it nothing: they are used up first, and the sample is longer.
     """
-    ahead = 2 * cell.workers  # batches, PyTorch's default
+    ahead = 2 * case.workers  # batches, PyTorch's default
     sample = run()
     if sample.seconds < 1.0:
         sample = run()
@@ -145,41 +145,41 @@ def _add(total: dict[str, float], stages_ms: dict[str, float]) -> None:
 
 def on_first_backend(subject: Timed, subjects: Sequence[Timed]) -> str | None:
     """The label of the same network on the first backend, where `subject` is not that itself."""
-    if not isinstance(subject, Subject):
+    if not isinstance(subject, TimedDetector):
         return None
-    first = next(s for s in subjects if isinstance(s, Subject) and s.network is subject.network)
+    first = next(s for s in subjects if isinstance(s, TimedDetector) and s.network is subject.network)
     return None if first is subject else first.label
 
 
-def pairs(result: CellResult, subjects: Sequence[Timed]) -> list[tuple[str, str]]:
-    """(numerator, denominator) of the ratios that a cell tells: each subject to the first, each network to itself on
+def pairs(result: CaseResult, subjects: Sequence[Timed]) -> list[tuple[str, str]]:
+    """(numerator, denominator) of the ratios that a case tells: each subject to the first, each network to itself on
     the first backend, and each to other people's."""
     present = [s for s in subjects if s.label in result.samples and not isinstance(s, Convolution)]
     found = [(s.label, present[0].label) for s in present[1:]]
     found += [(s.label, own) for s in present if (own := on_first_backend(s, subjects)) is not None]
-    ours = [s for s in present if isinstance(s, Subject)]
-    found += [(s.label, peer.label) for peer in present if not isinstance(peer, Subject) for s in ours]
+    ours = [s for s in present if isinstance(s, TimedDetector)]
+    found += [(s.label, peer.label) for peer in present if not isinstance(peer, TimedDetector) for s in ours]
     return list(dict.fromkeys(found))
 
 
-def convolution_share(result: CellResult, subject: Timed, subjects: Sequence[Timed]) -> dict[str, float] | None:
-    """How much of the machine's own convolution speed the network reaches, where this cell tells."""
+def convolution_share(result: CaseResult, subject: Timed, subjects: Sequence[Timed]) -> dict[str, float] | None:
+    """How much of the machine's own convolution speed the network reaches, where this case tells."""
     for other in subjects:
         if isinstance(other, Convolution) and other.subject is subject and other.label in result.samples:
             return summary(other.efficiency(result.samples[subject.label], result.samples[other.label]))
     return None
 
 
-def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict], list[dict]]:
+def case_json(result: CaseResult, subjects: Sequence[Timed]) -> tuple[list[dict], list[dict]]:
     """(one result a subject, one ratio a pair), as DESIGN.md lays them down."""
-    cell = result.cell
-    settings = {"batch_size": cell.batch_size, "stage": cell.stage, "nms": cell.nms, "workers": cell.workers}
+    case = result.case
+    settings = {"batch_size": case.batch_size, "stage": case.stage, "nms": case.nms, "workers": case.workers}
     rows = []
     for subject in subjects:
         if subject.label not in result.samples or isinstance(subject, Convolution):
             continue
         samples = result.images_per_s(subject.label)
-        about = _subject_json(subject, cell) if isinstance(subject, Subject) else {"model": subject.label}
+        about = _subject_json(subject, case) if isinstance(subject, TimedDetector) else {"model": subject.label}
         speed = {"images_per_s": summary(samples), "samples": samples, "stages_ms": result.stages_ms(subject.label)}
         rows.append(about | settings | speed)
         if (reached := convolution_share(result, subject, subjects)) is not None:
@@ -192,17 +192,17 @@ def cell_json(result: CellResult, subjects: Sequence[Timed]) -> tuple[list[dict]
     return rows, ratios
 
 
-def _subject_json(subject: Subject, cell: Cell) -> dict[str, object]:
-    network = subject.network.read_by(cell.dct)
-    dct = network.preset.dct if network.config.is_dct else None
+def _subject_json(subject: TimedDetector, case: BenchmarkCase) -> dict[str, object]:
+    network = subject.network.read_by(case.coefficients)
+    coefficients = network.preset.coefficients if network.config.is_dct else None
     return {
         "model": network.config.name,
         "backend": subject.backend,
         "device": str(subject.runner.device),
         "precision": subject.runner.precision,
         "preset": network.preset.name,
-        "dct": dct,
-        "decoder": None if dct == "dct" else network.decoder,
+        "coefficients": coefficients,
+        "decoder": None if coefficients == "native" else network.decoder,
         "seeded_weights": network.seeded,
         "build_seconds": subject.build_seconds,
         "largest_difference": subject.difference.largest,

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.benchmark.measure import CellResult
+from eval.benchmark.measure import CaseResult
 from eval.benchmark.statistics import summary
-from eval.benchmark.subjects import Convolution, Subject, Timed
+from eval.benchmark.subjects import Convolution, Timed, TimedDetector
 from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
 
 if TYPE_CHECKING:
     pass
 
 
-def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | os.PathLike[str], title: str) -> None:
-    """Bars of images/s, a group per cell, whiskers from 10th to 90th percentile, the ratio to the first above.
+def plot(results: Sequence[CaseResult], subjects: Sequence[Timed], path: str | os.PathLike[str], title: str) -> None:
+    """Bars of images/s, a group per case, whiskers from 10th to 90th percentile, the ratio to the first above.
 
     The ending of `path` says the format: .png, .svg or .pdf.  DatasetError where matplotlib is missing.
     """
@@ -37,7 +37,7 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
             ratio = summary(result.ratios(subject.label, shown[0].label))["median"]
             above = {"textcoords": "offset points", "ha": "center"}
             axes.annotate(f"x{ratio:.2f}", (place, speed["p90"]), (0, 3), **above)
-    axes.set_xticks(range(len(results)), [_cell_label(result) for result in results])
+    axes.set_xticks(range(len(results)), [_case_label(result) for result in results])
     axes.set_ylabel("images/s")
     figure.suptitle(title, fontsize=9)
     axes.margins(y=0.15)
@@ -46,13 +46,15 @@ def plot(results: Sequence[CellResult], subjects: Sequence[Timed], path: str | o
 
 
 def _label(subject: Timed) -> str:
-    if not isinstance(subject, Subject):
+    if not isinstance(subject, TimedDetector):
         return subject.label
     network = subject.network
-    return f"{subject.label} ({f'coefficients, {network.preset.dct!r}' if network.config.is_dct else 'pixels'})"
+    return (
+        f"{subject.label} ({f'coefficients, {network.preset.coefficients!r}' if network.config.is_dct else 'pixels'})"
+    )
 
 
-def _cell_label(result: CellResult) -> str:
-    cell = result.cell
-    stage = "end to end" if cell.stage == "e2e" else "network"
-    return f"{stage}\nbatch {cell.batch_size}\n{'with' if cell.nms else 'no'} NMS"
+def _case_label(result: CaseResult) -> str:
+    case = result.case
+    stage = "end to end" if case.stage == "e2e" else "network"
+    return f"{stage}\nbatch {case.batch_size}\n{'with' if case.nms else 'no'} NMS"

@@ -29,14 +29,14 @@ CALIBRATION_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchmarkCase:
     """One comparison: all subjects that can, at these settings."""
 
     stage: str  # 'model' or 'e2e'
     batch_size: int
     nms: bool
     workers: int = 0  # e2e only
-    dct: str | None = None  # e2e only: another way to coefficients than each network's own
+    coefficients: str | None = None  # e2e only: another way to coefficients than each network's own
 
     def __str__(self) -> str:
         stage = "network alone" if self.stage == "model" else "end to end"
@@ -61,8 +61,8 @@ class Timed(Protocol):
 
     label: str
 
-    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
-        """A function that times one batch of `cell`; None where there is no such stage."""
+    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
+        """A function that times one batch of `case`; None where there is no such stage."""
 
 
 @dataclass
@@ -79,11 +79,11 @@ class Network:
     def config(self) -> ModelConfig:
         return self.model.config
 
-    def read_by(self, dct: str | None) -> Network:
+    def read_by(self, coefficients: str | None) -> Network:
         """The same network, fed by another way to coefficients; itself for None."""
-        if dct is None:
+        if coefficients is None:
             return self
-        return dataclasses.replace(self, preset=dataclasses.replace(self.preset, dct=dct))
+        return dataclasses.replace(self, preset=dataclasses.replace(self.preset, coefficients=coefficients))
 
     def loader(self, batch_size: int, workers: int, pin_memory: bool = False) -> JpegLoader:
         """Batches of the sources, in order and over again without end."""
@@ -114,7 +114,7 @@ def make_network(
     sources: Sequence[Source],
     *,
     weights: str | None = None,
-    dct: str | None = None,
+    coefficients: str | None = None,
     decoder: str = DEFAULT_DECODER,
     seed: int = 0,
     width: float = 1.0,
@@ -127,8 +127,8 @@ def make_network(
         model = load_model(weights)
         if model.config.name != name:
             raise CheckpointError(f"{weights}: holds {model.config.name}, expected {name}")
-        return Network(model, model.info.preparation(dct), list(sources), seeded=False, decoder=decoder)
-    config, preset = model_config(name), get_preset("voc", dct)
+        return Network(model, model.info.preparation(coefficients), list(sources), seeded=False, decoder=decoder)
+    config, preset = model_config(name), get_preset("voc", coefficients)
     if config.task != "detector":
         raise ModelError(f"{name}: a classifier, expected a detector")
     dataset = JpegDataset(sources, config, preset, decoder=decoder)
@@ -140,7 +140,7 @@ def make_network(
 
 
 @dataclass
-class Subject:
+class TimedDetector:
     """A Network on one backend, built for each batch size as a Detector with that batch size would be."""
 
     network: Network
@@ -170,16 +170,16 @@ class Subject:
         if self.runner.device.type == "cuda":
             torch.cuda.synchronize(self.runner.device)
 
-    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
-        """See `Timed`; pixels come no other way than their own, and a cell that asks for one is for coefficients."""
-        if cell.dct is not None and not self.network.config.is_dct:
+    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
+        """See `Timed`; pixels come no other way than their own, and a case that asks for one is for coefficients."""
+        if case.coefficients is not None and not self.network.config.is_dct:
             return None
-        return self._model_stage(cell) if cell.stage == "model" else self._end_to_end_stage(cell)
+        return self._model_stage(case) if case.stage == "model" else self._end_to_end_stage(case)
 
-    def _model_stage(self, cell: Cell) -> Callable[[], Sample]:
+    def _model_stage(self, case: BenchmarkCase) -> Callable[[], Sample]:
         """The network on a batch that lies ready on the device, and NMS where asked for."""
-        runner = self.runners[cell.batch_size]
-        inputs = self.network.prepared(cell.batch_size, runner.device, runner.dtype)
+        runner = self.runners[case.batch_size]
+        inputs = self.network.prepared(case.batch_size, runner.device, runner.dtype)
         check_finite(self.label, runner(*inputs))
 
         def run() -> Sample:
@@ -188,24 +188,24 @@ class Subject:
             outputs = runner(*inputs)
             self.synchronize()
             network = time.perf_counter()
-            if cell.nms:
+            if case.nms:
                 detect(*outputs, self.anchors)
                 self.synchronize()
             ended = time.perf_counter()
             stages = {"network": (network - started) * 1e3}
-            if cell.nms:
+            if case.nms:
                 stages["nms"] = (ended - network) * 1e3
-            return Sample(cell.batch_size, ended - started, stages)
+            return Sample(case.batch_size, ended - started, stages)
 
         return run
 
-    def _end_to_end_stage(self, cell: Cell) -> Callable[[], Sample]:
+    def _end_to_end_stage(self, case: BenchmarkCase) -> Callable[[], Sample]:
         """One more batch of the endless stream, from JPEG bytes to boxes in pixels of the original image.
 
         Worker processes go on reading ahead between two calls until they are as far ahead as they may be.
         """
-        runner, network = self.runners[cell.batch_size], self.network.read_by(cell.dct)
-        batches = iter(network.loader(cell.batch_size, cell.workers, pin_memory=runner.device.type == "cuda"))
+        runner, network = self.runners[case.batch_size], self.network.read_by(case.coefficients)
+        batches = iter(network.loader(case.batch_size, case.workers, pin_memory=runner.device.type == "cuda"))
 
         def run() -> Sample:
             started = time.perf_counter()
@@ -217,7 +217,7 @@ class Subject:
             outputs = runner(*inputs)
             self.synchronize()
             computed = time.perf_counter()
-            if cell.nms:
+            if case.nms:
                 detect(*outputs, self.anchors, batch.image_sizes)
                 self.synchronize()
             ended = time.perf_counter()
@@ -226,16 +226,16 @@ class Subject:
             stages["wait"] = (waited - started) * 1e3
             stages["transfer"] = (transferred - waited) * 1e3
             stages["network"] = (computed - transferred) * 1e3
-            if cell.nms:
+            if case.nms:
                 stages["nms"] = (ended - computed) * 1e3
             return Sample(len(batch), ended - started, stages)
 
         return run
 
 
-def make_subject(
+def make_timed_detector(
     network: Network, backend: str, device: str, precision: str, batch_sizes: Sequence[int], *, alone: bool = True
-) -> Subject:
+) -> TimedDetector:
     """Builds `network` on a backend and holds its outputs against eager float32.
 
     `alone`: no other backend takes part, so the label need not name it.  JpegDeepError also where the outputs are not
@@ -252,7 +252,7 @@ def make_subject(
     difference = compare(runners[size], network.model, network.prepared(size))
     if not difference.ok:
         raise JpegDeepError(f"{label}, {precision}: wrong, not fast: {difference}")
-    return Subject(network, backend, runners, label, difference)
+    return TimedDetector(network, backend, runners, label, difference)
 
 
 def check_finite(label: str, outputs: tuple[Tensor, Tensor]) -> None:
@@ -265,10 +265,10 @@ def check_finite(label: str, outputs: tuple[Tensor, Tensor]) -> None:
 class Convolution:
     """A subject's largest 3x3 convolution alone, as its backend runs it: the machine's own convolution speed.
 
-    Taken in turn with the network, in the cells that time the network alone, largest batch, without NMS.
+    Taken in turn with the network, in the cases that time the network alone, largest batch, without NMS.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: TimedDetector):
         runner = subject.runner
         self.batch_size = max(subject.runners)
         self.single = LargestConvolution(subject.network.model)
@@ -278,9 +278,9 @@ class Convolution:
         self.subject = subject
         self.label = f"{subject.label}: {self.single.work.name} alone"
 
-    def stage(self, cell: Cell) -> Callable[[], Sample] | None:
+    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
         """See `Timed`."""
-        if cell != Cell("model", self.batch_size, False):
+        if case != BenchmarkCase("model", self.batch_size, False):
             return None
         inputs = self.runner.prepare(example_inputs(self.single, self.batch_size, self.runner.device))
 

@@ -20,7 +20,7 @@ from eval.study.images import MOST, Pictures, builtin_pictures, pictures_of
 from eval.study.matrix import ROUNDS, Matrix, Setting, Study
 from eval.study.run import PARTS, has_figures, measure_study, unmeasured, write_outcome
 from jpegdeep_torch.backends import PRECISIONS, chosen_device, get_backend, list_backends
-from jpegdeep_torch.cli.command import Parser, run_command
+from jpegdeep_torch.cli.command import Parser, add_coefficients_argument, run_command
 from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.inference.predictor import default_workers
 from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
@@ -52,8 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base-batch", type=int, default=8, metavar="N", help="where all is compared (default: 8)")
     p.add_argument("--workers", type=int, nargs="+", metavar="N",
                    help="processes that read JPEGs; the first is the base (default: 1 0 2 on a CPU)")  # fmt: skip
-    p.add_argument("--presets", nargs="+", default=["dct", "reencode"], choices=("dct", "reencode"),
-                   help="ways to coefficients; the first is the base")  # fmt: skip
+    add_coefficients_argument(p, "--presets", several=True)
     p.add_argument("--peers", nargs="+", default=[], metavar="PEER", help=PEERS)
     p.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     p.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
@@ -114,7 +113,7 @@ def make_study(args: argparse.Namespace, pictures: Pictures) -> Study:
     base_workers = default_workers(device)
     matrix = Matrix(
         _models(args), tuple(args.backends), tuple(args.batch_sizes or BATCH_SIZES[torch.device(device).type]),
-        args.base_batch, tuple(args.presets),
+        args.base_batch, tuple(args.coefficients),
         tuple(args.workers or dict.fromkeys((base_workers, 0, 2 * base_workers))),
     )  # fmt: skip
     return Study(
@@ -141,7 +140,7 @@ def _pictures(args: argparse.Namespace) -> Pictures:
     if not args.images:
         return builtin_pictures(args.seed)
     with tqdm(desc="reading", unit="file", leave=False, file=sys.stderr) as bar:
-        return pictures_of(args.images, _models(args), args.presets, args.decoder, args.limit, bar.update)
+        return pictures_of(args.images, _models(args), args.coefficients, args.decoder, args.limit, bar.update)
 
 
 def weights_by_model(files: Sequence[str]) -> dict[str, str]:

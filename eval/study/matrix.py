@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from eval.benchmark.measure import cell_json, interleave
-from eval.benchmark.subjects import Cell, Network, Subject, Timed, make_network, make_subject
+from eval.benchmark.measure import case_json, interleave
+from eval.benchmark.subjects import BenchmarkCase, Network, Timed, TimedDetector, make_network, make_timed_detector
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.errors import DatasetError, JpegDeepError
 from jpegdeep_torch.jpeg.pixels import DEFAULT_DECODER
@@ -42,7 +42,7 @@ class Matrix:
     backends: tuple[str, ...] = ("torch",)
     batch_sizes: tuple[int, ...] = (1, 8)
     base_batch: int = 8
-    presets: tuple[str, ...] = ("dct", "reencode")
+    coefficients: tuple[str, ...] = ("native", "reencode")
     workers: tuple[int, ...] = (1, 0, 2)
 
     def __post_init__(self) -> None:
@@ -58,16 +58,16 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Block:
-    """Runs that are taken in turn: each network on each of these backends in each of these cells."""
+    """Runs that are taken in turn: each network on each of these backends in each of these cases."""
 
     name: str
     backends: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cases: tuple[BenchmarkCase, ...]
     peers: bool = False
 
     @property
     def batch_size(self) -> int:
-        return self.cells[0].batch_size
+        return self.cases[0].batch_size
 
 
 def blocks(matrix: Matrix) -> list[Block]:
@@ -86,17 +86,23 @@ def blocks(matrix: Matrix) -> list[Block]:
     return plan
 
 
-def core(matrix: Matrix, batch_size: int) -> tuple[Cell, ...]:
+def core(matrix: Matrix, batch_size: int) -> tuple[BenchmarkCase, ...]:
     """The network alone without and with NMS, and end to end as the base is."""
     workers = matrix.workers[0]
-    return Cell("model", batch_size, False), Cell("model", batch_size, True), Cell("e2e", batch_size, True, workers)
+    return (
+        BenchmarkCase("model", batch_size, False),
+        BenchmarkCase("model", batch_size, True),
+        BenchmarkCase("e2e", batch_size, True, workers),
+    )
 
 
-def varied(matrix: Matrix, batch_size: int) -> tuple[Cell, ...]:
-    """All end-to-end cells, and of the core what they are held against: those runs are then taken in turn too."""
-    ways = (None, *matrix.presets[1:])
-    every = [Cell("e2e", batch_size, nms, w, dct) for nms in (True, False) for dct in ways for w in matrix.workers]
-    return Cell("model", batch_size, False), Cell("model", batch_size, True), *every
+def varied(matrix: Matrix, batch_size: int) -> tuple[BenchmarkCase, ...]:
+    """All end-to-end cases, and of the core what they are held against: those runs are then taken in turn too."""
+    ways = (None, *matrix.coefficients[1:])
+    every = [
+        BenchmarkCase("e2e", batch_size, nms, w, way) for nms in (True, False) for way in ways for w in matrix.workers
+    ]
+    return BenchmarkCase("model", batch_size, False), BenchmarkCase("model", batch_size, True), *every
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Study:
         self.folder, self.matrix, self.setting, self.sources = Path(folder), matrix, setting, list(sources)
         self._make_peers, self._peers = peers, None
         self._networks: dict[str, Network] = {}
-        self._subjects: dict[tuple[str, str, tuple[int, ...]], Subject] = {}
+        self._subjects: dict[tuple[str, str, tuple[int, ...]], TimedDetector] = {}
         self.settings = json.loads(json.dumps({
             "matrix": asdict(matrix), "setting": asdict(setting), "pictures": pictures, "peers": list(peer_names),
             "weights_sha256": {model: sha256_of(file) for model, file in setting.weights.items()},
@@ -177,10 +183,10 @@ class Study:
                 continue
             on_block(block)
             subjects = self._block_subjects(block)
-            results = interleave(subjects, block.cells, self._seconds(block), on_round, ROUNDS)
+            results = interleave(subjects, block.cases, self._seconds(block), on_round, ROUNDS)
             finished: dict[str, Any] = {"block": block.name, "results": [], "ratios": []}
             for result in results:
-                own, ratios = cell_json(result, subjects)
+                own, ratios = case_json(result, subjects)
                 finished["results"] += own
                 finished["ratios"] += ratios
             write_json(self.path(block), finished)
@@ -188,7 +194,7 @@ class Study:
 
     def _seconds(self, block: Block) -> float:
         """For a block's rounds together: `seconds` for each run on the fastest of its backends."""
-        return self.setting.seconds * len(block.cells) * len(block.backends)
+        return self.setting.seconds * len(block.cases) * len(block.backends)
 
     def _block_subjects(self, block: Block) -> list[Timed]:
         subjects: list[Timed] = [
@@ -202,12 +208,12 @@ class Study:
             subjects += self._peers
         return subjects
 
-    def _subject(self, model: str, backend: str, batch_size: int) -> Subject:
+    def _subject(self, model: str, backend: str, batch_size: int) -> TimedDetector:
         sizes = self.matrix.batch_sizes if backend == "torch" else (batch_size,)  # eager serves all from one copy
         key = model, backend, sizes
         if key not in self._subjects:
             setting, alone = self.setting, len(self.matrix.backends) == 1
-            self._subjects[key] = make_subject(
+            self._subjects[key] = make_timed_detector(
                 self.network(model), backend, setting.device, setting.precision, sizes, alone=alone
             )
         return self._subjects[key]
@@ -217,7 +223,7 @@ class Study:
         if model not in self._networks:
             setting = self.setting
             self._networks[model] = make_network(
-                model, self.sources, weights=setting.weights.get(model), dct=self.matrix.presets[0],
+                model, self.sources, weights=setting.weights.get(model), coefficients=self.matrix.coefficients[0],
                 decoder=setting.decoder, seed=setting.seed,
             )  # fmt: skip
         return self._networks[model]
@@ -235,9 +241,9 @@ class Study:
         a_round, start = 0.0, 0.0
         for model in self.matrix.models:
             for backend in block.backends:
-                cells = [c for c in block.cells if c.dct is None or model_config(model).is_dct]
-                a_round += len(cells) * block.batch_size / self.images_per_s(model, backend)
-                start += _START_S * sum(cell.workers for cell in cells)
+                cases = [c for c in block.cases if c.coefficients is None or model_config(model).is_dct]
+                a_round += len(cases) * block.batch_size / self.images_per_s(model, backend)
+                start += _START_S * sum(case.workers for case in cases)
                 if backend != "torch":
                     start += max((r["build_seconds"] for r in rows if r.get("backend") == backend), default=0.0)
         if block.peers:

@@ -25,7 +25,7 @@ class MemoryPoint:
     batch_size: int = 8
     workers: int = 1
     threads: int = 1
-    dct: str | None = None
+    coefficients: str | None = None
     batches: int = 4
     backend: str = "torch"
     device: str = "cpu"
@@ -91,7 +91,7 @@ def _run(point: MemoryPoint) -> MemoryUse:
     wanted = point.batches * point.batch_size
     sources = (files[i % len(files)] for i in range(wanted))
     detector = Detector.load(
-        point.weights, point.device, point.backend, dct=point.dct, precision=point.precision,
+        point.weights, point.device, point.backend, coefficients=point.coefficients, precision=point.precision,
         batch_size=point.batch_size, workers=point.workers,
     )  # fmt: skip
     for answer in detector.stream(sources):

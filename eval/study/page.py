@@ -124,7 +124,7 @@ def _dct_details(rows: Rows, model: str, row: Row) -> list[str]:
 def _best(rows: Rows, model: str) -> str:
     """The fastest setting, and those that it cannot be told apart from; '' where no end-to-end row is there."""
     matrix = rows.matrix
-    ways = matrix.presets if model_config(model).is_dct else (None,)
+    ways = matrix.coefficients if model_config(model).is_dct else (None,)
     own = [
         row
         for size in matrix.batch_sizes for backend in matrix.backends for way in ways for workers in matrix.workers
@@ -144,7 +144,7 @@ def _best(rows: Rows, model: str) -> str:
 
 
 def _setting(row: Row) -> str:
-    way = f", `{row['dct']}`" if row["dct"] else ""
+    way = f", `{row['coefficients']}`" if row["coefficients"] else ""
     return f"{row['backend']}, batch {row['batch_size']}, {row['workers']} worker(s){way}"
 
 
@@ -169,11 +169,11 @@ def _end_to_end(rows: Rows) -> list[list[str]]:
     matrix = rows.matrix
     for size in sorted(matrix.batch_sizes):
         for backend in matrix.backends:
-            for way in matrix.presets:
+            for way in matrix.coefficients:
                 for workers in sorted(matrix.workers):
                     found = [
                         rows.find(m, "e2e", size, True, workers, way, backend)
-                        if model_config(m).is_dct or way == matrix.presets[0]
+                        if model_config(m).is_dct or way == matrix.coefficients[0]
                         else None
                         for m in rows.detectors
                     ]
@@ -188,14 +188,14 @@ def ratio_pairs(rows: Rows) -> list[tuple[Row, Row]]:
     for row in rows.rows:
         base = rows.beside(row, rows.rgb) if row["model"] in rows.dct and rows.rgb else None
         if base and (row["nms"] or row["stage"] == "model"):
-            setting = ("stage", "batch_size", "nms", "workers", "dct", "backend", "model")
+            setting = ("stage", "batch_size", "nms", "workers", "coefficients", "backend", "model")
             found.setdefault(tuple(row[key] for key in setting), (row, base))
     matrix = rows.matrix
 
     def order(pair: tuple[Row, Row]) -> tuple:
         row, _ = pair
         places = [getattr(matrix, key).index(row[name])
-                  for key, name in (("models", "model"), ("backends", "backend"), ("presets", "dct"))]  # fmt: skip
+                  for key, name in (("models", "model"), ("backends", "backend"), ("coefficients",) * 2)]  # fmt: skip
         return *places[:2], row["stage"] == "e2e", row["batch_size"], places[2], row["nms"], row["workers"]
 
     return sorted(found.values(), key=order)
@@ -205,7 +205,7 @@ def _ratios(rows: Rows) -> list[list[str]]:
     table = [["", "batch", "NMS", "workers", "coefficients by", "backend", "DCT network", "DCT / RGB", "rounds"]]
     for row, base in ratio_pairs(rows):
         e2e = row["stage"] == "e2e"
-        where = [str(row["workers"]), f"`{row['dct']}`"] if e2e else ["", ""]
+        where = [str(row["workers"]), f"`{row['coefficients']}`"] if e2e else ["", ""]
         stage, nms = "end to end" if e2e else "network alone", "yes" if row["nms"] else "no"
         ratio = ratio_samples(row, base)
         table.append([stage, str(row["batch_size"]), nms, *where, row["backend"], f"`{row['model']}`",
@@ -216,24 +216,24 @@ def _ratios(rows: Rows) -> list[list[str]]:
 def stage_rows(rows: Rows) -> list[Row]:
     """The base's end-to-end rows, and those of the other ways to coefficients: of each network one a way."""
     matrix = rows.matrix
-    ways = {model: matrix.presets if model_config(model).is_dct else (None,) for model in rows.detectors}
-    found = [rows.find(m, "e2e", matrix.base_batch, True, dct=way) for m in rows.detectors for way in ways[m]]
+    ways = {model: matrix.coefficients if model_config(model).is_dct else (None,) for model in rows.detectors}
+    found = [rows.find(m, "e2e", matrix.base_batch, True, coefficients=way) for m in rows.detectors for way in ways[m]]
     return [row for row in found if row]
 
 
 def _stages(rows: Rows) -> list[list[str]]:
     shown = stage_rows(rows)
-    names = [f"`{r['model']}`" + (f", `{r['dct']}`" if r["dct"] else "") for r in shown]
+    names = [f"`{r['model']}`" + (f", `{r['coefficients']}`" if r["coefficients"] else "") for r in shown]
     if not shown:
         return [[]]
     table = [[f"batch {shown[0]['batch_size']}, {shown[0]['workers']} worker(s)", *names]]
     times = [stage_times(row) for row in shown]
     for title in dict.fromkeys(title for each in times for title in each):
-        cells = []
+        cases = []
         for row, each in zip(shown, times):
             ms, hidden = each.get(title, (0.0, False))
-            cells.append(f"{ms:.2f}, beside the network" if hidden else f"{ms:.2f} ({ms / wall_ms(row):.1%})")
-        table.append([title, *cells])
+            cases.append(f"{ms:.2f}, beside the network" if hidden else f"{ms:.2f} ({ms / wall_ms(row):.1%})")
+        table.append([title, *cases])
     return [*table, ["in all", *(f"{wall_ms(row):.2f}" for row in shown)]]
 
 

@@ -66,7 +66,7 @@ def _stages(rows: Rows) -> Any:
         return None
     figure = new_figure(7.5, 2.0 + 0.55 * len(shown))
     (axes,) = bare_axes(figure)
-    names = [row["model"] + (f"\n{row['dct']}" if row["dct"] else "") for row in shown]
+    names = [row["model"] + (f"\n{row['coefficients']}" if row["coefficients"] else "") for row in shown]
     times = [stage_times(row) for row in shown]
     for title, colour in zip(dict.fromkeys(title for each in times for title in each), COLOURS[1:]):
         hidden = any(each.get(title, (0, False))[1] for each in times)
@@ -111,7 +111,11 @@ def _ratio(rows: Rows) -> Any:
 def _setting(row: Row) -> str:
     nms = "NMS" if row["nms"] else "no NMS"
     where = f"{row['model'].removeprefix('ssd300_')}, {row['backend']}, batch {row['batch_size']}, {nms}"
-    return f"{where}, network alone" if row["stage"] == "model" else f"{where}, {row['workers']} workers, {row['dct']}"
+    return (
+        f"{where}, network alone"
+        if row["stage"] == "model"
+        else f"{where}, {row['workers']} workers, {row['coefficients']}"
+    )
 
 
 def _workers(rows: Rows) -> Any:
@@ -122,11 +126,11 @@ def _workers(rows: Rows) -> Any:
     (axes,) = bare_axes(figure)
     size = rows.matrix.base_batch
     for model, colour in zip(rows.detectors, COLOURS):
-        for way in rows.matrix.presets if model in rows.dct else (None,):
+        for way in rows.matrix.coefficients if model in rows.dct else (None,):
             found = [row for w in counts if (row := rows.among_workers(model, size, w, way))]
             if found:
                 label = f"{model}, {way}" if way else model
-                other = way is not None and way != rows.matrix.presets[0]
+                other = way is not None and way != rows.matrix.coefficients[0]
                 _line(axes, [row["workers"] for row in found], found, colour, label, other)
     if not axes.has_data():
         return None

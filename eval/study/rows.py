@@ -46,7 +46,7 @@ class Rows:
         batch_size: int,
         nms: bool,
         workers: int | None = None,
-        dct: str | None = None,
+        coefficients: str | None = None,
         backend: str | None = None,
         block: str | None = None,
     ) -> Row | None:
@@ -59,15 +59,15 @@ class Rows:
             wanted["backend"] = backend or matrix.backends[0]
             wanted["workers"] = 0 if stage == "model" else matrix.workers[0] if workers is None else workers
             if model_config(model).is_dct:
-                wanted["dct"] = dct or matrix.presets[0]
+                wanted["coefficients"] = coefficients or matrix.coefficients[0]
         return next((row for row in self.rows if all(row.get(k) == v for k, v in wanted.items())), None)
 
-    def among_workers(self, model: str, batch_size: int, workers: int, dct: str | None = None) -> Row | None:
+    def among_workers(self, model: str, batch_size: int, workers: int, coefficients: str | None = None) -> Row | None:
         """End to end with NMS, where possible from the block in which all numbers of workers took turns.
 
         The base was measured before that too, at another time, when the machine may have had another speed.
         """
-        of = model, "e2e", batch_size, True, workers, dct
+        of = model, "e2e", batch_size, True, workers, coefficients
         return self.find(*of, block=f"varied-{batch_size}") or self.find(*of)
 
     def beside(self, row: Row, model: str) -> Row | None:

@@ -105,7 +105,7 @@ def _prediction_seconds(study: Study) -> float:
 
 def estimated_seconds(part: str, study: Study) -> float:
     """About what a part will take, by the speeds that the networks have shown so far."""
-    backend, presets = study.matrix.backends[0], study.matrix.presets
+    backend, presets = study.matrix.backends[0], study.matrix.coefficients
     speeds = {name: study.images_per_s(name, backend) for name in _networks(study)}
     if part == "scaling":
         ladder, seconds = _ladder(study), study.setting.seconds
@@ -120,14 +120,14 @@ def estimated_seconds(part: str, study: Study) -> float:
 
 
 def _measure_part(part: str, study: Study, on_step: Callable[[str], None], on_round: Callable[[], None]) -> Any:
-    setting, presets, jpegs = study.setting, study.matrix.presets, study.sources
+    setting, presets, jpegs = study.setting, study.matrix.coefficients, study.sources
     networks = {name: study.network(name) for name in _networks(study)}
     placed = Placed(setting.device, study.matrix.backends[0], setting.precision)
     if part == "scaling":
         return scaling.measure_scaling(networks, jpegs, presets, _ladder(study), setting.seconds, placed, on_step)
     narrow: dict[str, Network] = {
         _narrow(name): make_network(
-            name, jpegs, dct=presets[0], decoder=setting.decoder, seed=setting.seed, width=NARROW
+            name, jpegs, coefficients=presets[0], decoder=setting.decoder, seed=setting.seed, width=NARROW
         )
         for name in networks
     }

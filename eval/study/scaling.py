@@ -14,7 +14,7 @@ import torch
 
 from eval.benchmark.measure import FEWEST_ROUNDS, take_turns
 from eval.benchmark.photos import HEIGHT_PX, WIDTH_PX, mosaic_jpegs
-from eval.benchmark.subjects import Cell, Network, Subject, make_subject
+from eval.benchmark.subjects import BenchmarkCase, Network, TimedDetector, make_timed_detector
 from eval.study.fits import line, power_law
 from eval.study.memory import MemoryPoint, MemoryUse, measure_memory
 from jpegdeep_torch.data.dataset import PREFETCH
@@ -51,8 +51,8 @@ class Placed:
     def on_cpu(self) -> bool:
         return torch.device(self.device).type == "cpu"
 
-    def subject(self, network: Network, batch_sizes: Sequence[int]) -> Subject:
-        return make_subject(network, self.backend, self.device, self.precision, batch_sizes)
+    def subject(self, network: Network, batch_sizes: Sequence[int]) -> TimedDetector:
+        return make_timed_detector(network, self.backend, self.device, self.precision, batch_sizes)
 
 
 HERE = Placed()
@@ -78,9 +78,9 @@ def measure_scaling(
 ) -> list[dict[str, Any]]:
     """One row a network, way to coefficients, cost, and size that is varied.
 
-    A row: `model`, `dct`, `varies` ('batch', 'threads', 'workers' or 'megapixels'), `cost` with its unit, `sizes`,
-    `costs`, and `fit`: `kind` 'power', or 'line' with `start` and `slope`, where a part of the cost does not grow; both
-    with `exponent` (of a power law through the same points) and `spread`, the largest relative distance of a point
+    A row: `model`, `coefficients`, `varies` ('batch', 'threads', 'workers' or 'megapixels'), `cost` with its unit,
+    `sizes`, `costs`, and `fit`: `kind` 'power', or 'line' with `start` and `slope`, where a part of the cost does not
+    grow; both with `exponent` (of a power law through the same points) and `spread`, the largest relative distance of a point
     from the law of that kind.  `seconds` a point and kind of network.  Images are mosaics of `jpegs`.
     """
     mosaics = {tiles: mosaic_jpegs(jpegs, tiles, _FILES) for tiles in ladder.tiles}
@@ -127,8 +127,8 @@ def _row(
         power = power_law(sizes, costs)
         fitted = line(sizes, costs) if linear else power
         fit = {"kind": "line" if linear else "power", **dataclasses.asdict(fitted), "exponent": power.exponent}
-    return {"model": name, "dct": preset and preset.dct, "varies": varies, "cost": cost, "sizes": list(sizes),
-            "costs": list(costs), "fit": fit}  # fmt: skip
+    return {"model": name, "coefficients": preset and preset.coefficients, "varies": varies, "cost": cost,
+            "sizes": list(sizes), "costs": list(costs), "fit": fit}  # fmt: skip
 
 
 def _median_ms(samples: Sequence[Any]) -> float:
@@ -139,18 +139,18 @@ def _median_ms(samples: Sequence[Any]) -> float:
 
 def _by_batch(name: str, network: Network, ladder: Ladder, seconds: float, placed: Placed) -> dict[str, Any]:
     subject = placed.subject(network, ladder.batch_sizes)
-    cells = [Cell("model", n, True) for n in ladder.batch_sizes]
-    samples = take_turns([(subject, cell) for cell in cells], seconds * len(cells))
-    costs = [_median_ms(samples[subject.label, cell]) * cell.batch_size for cell in cells]
+    cases = [BenchmarkCase("model", n, True) for n in ladder.batch_sizes]
+    samples = take_turns([(subject, case) for case in cases], seconds * len(cases))
+    costs = [_median_ms(samples[subject.label, case]) * case.batch_size for case in cases]
     return _row(name, None, "batch", "ms a batch, network with NMS", ladder.batch_sizes, costs)
 
 
 def _by_threads(name: str, network: Network, ladder: Ladder, seconds: float, placed: Placed) -> dict[str, Any]:
-    cell, costs = Cell("model", ladder.batch_size, False), []
+    case, costs = BenchmarkCase("model", ladder.batch_size, False), []
     for threads in ladder.threads:
         with threads_set_to(threads):  # some backends take their number when they are built
             subject = placed.subject(network, (ladder.batch_size,))
-            costs.append(_median_ms(take_turns([(subject, cell)], seconds)[subject.label, cell]))
+            costs.append(_median_ms(take_turns([(subject, case)], seconds)[subject.label, case]))
     return _row(name, None, "threads", "ms an image, network alone", ladder.threads, costs)
 
 
@@ -226,7 +226,7 @@ def _memory(
         @cache
         def used(batch_size: int, tiles: int, threads: int, workers: int) -> MemoryUse:
             return measure_memory(MemoryPoint(
-                str(weights), f"{folder}/{tiles}", batch_size, workers, threads, network.preset.dct,
+                str(weights), f"{folder}/{tiles}", batch_size, workers, threads, network.preset.coefficients,
                 **dataclasses.asdict(placed),
             ))  # fmt: skip
 

@@ -25,12 +25,12 @@ def growth_page(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | 
     if prediction:
         lines += ["", "## End-to-end speed, predicted from the parts", "", *_prediction(prediction)]
     laws = {
-        row["dct"]: Line(row["fit"]["start"], row["fit"]["slope"], row["fit"]["spread"])
+        row["coefficients"]: Line(row["fit"]["start"], row["fit"]["slope"], row["fit"]["spread"])
         for row in scaling
         if row["varies"] == "megapixels" and "reading" in row["cost"] and row["fit"]["kind"] == "line"
     }
-    if {None, "dct"} <= set(laws):
-        lines += ["", "## CPU cores that feed one GPU", "", *_feeding(laws[None], laws["dct"])]
+    if {None, "native"} <= set(laws):
+        lines += ["", "## CPU cores that feed one GPU", "", *_feeding(laws[None], laws["native"])]
     return lines
 
 
@@ -38,7 +38,8 @@ def _scaling(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     table = [["network", "coefficients by", "varies", "cost", "measured", "exponent", "grows as"]]
     for row in rows:
         points = ", ".join(f"{size:g}: {cost:.4g}" for size, cost in zip(row["sizes"], row["costs"]))
-        table.append([f"`{row['model']}`", f"`{row['dct']}`" if row["dct"] else "", row["varies"], row["cost"], points,
+        way = f"`{row['coefficients']}`" if row["coefficients"] else ""
+        table.append([f"`{row['model']}`", way, row["varies"], row["cost"], points,
                       *_law(row)])  # fmt: skip
     return table
 
@@ -69,7 +70,7 @@ def _prediction(found: dict[str, Any]) -> list[str]:
     for row in found["checked"]:
         size = f"{row['tiles'] * 500}x{row['tiles'] * 375}"
         table.append([row["network"], str(row["batch_size"]), str(row["workers"]), size,
-                      f"`{row['dct']}`" if row["dct"] else "its own", speed_text(row["samples"], 1),
+                      f"`{row['coefficients']}`" if row["coefficients"] else "its own", speed_text(row["samples"], 1),
                       f"{row['measured']:.1f}", f"{row['predicted']:.1f}", f"{row['error']:+.1%}"])  # fmt: skip
     return lines + aligned(table)
 

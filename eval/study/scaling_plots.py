@@ -37,7 +37,10 @@ def _growth(rows: Sequence[dict[str, Any]]) -> Any:
     for axes, size in zip(bare_axes(figure, len(varied)), varied):
         shown = [row for row in rows if row["varies"] == size]
         for row, colour in zip(shown, COLOURS[1:]):
-            fit, name = row["fit"], row["model"].removeprefix("ssd300_") + (f", {row['dct']}" if row["dct"] else "")
+            fit, name = (
+                row["fit"],
+                row["model"].removeprefix("ssd300_") + (f", {row['coefficients']}" if row["coefficients"] else ""),
+            )
             law = f", exponent {fit['exponent']:.2f}" if fit["kind"] != "one point" else ""
             axes.plot(row["sizes"], row["costs"], "o", color=colour, label=name + law)
             if fit["kind"] != "one point":

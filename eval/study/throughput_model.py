@@ -28,7 +28,7 @@ import torch
 from eval.benchmark.measure import take_turns
 from eval.benchmark.photos import mosaic_jpegs
 from eval.benchmark.statistics import summary
-from eval.benchmark.subjects import Cell, Network, Sample, Subject
+from eval.benchmark.subjects import BenchmarkCase, Network, Sample, TimedDetector
 from eval.study.fits import Line, line
 from eval.study.matrix import ROUNDS
 from eval.study.scaling import HERE, Placed, megapixels
@@ -46,11 +46,11 @@ class Point:
     batch_size: int
     workers: int
     tiles: int  # the images are mosaics of tiles x tiles photographs
-    dct: str | None = None
+    coefficients: str | None = None
 
     @property
-    def cell(self) -> Cell:
-        return Cell("e2e", self.batch_size, True, self.workers, self.dct)
+    def case(self) -> BenchmarkCase:
+        return BenchmarkCase("e2e", self.batch_size, True, self.workers, self.coefficients)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Model:
     def parts(self, point: Point) -> Parts:
         n = point.batch_size
         return Parts(
-            self.read[point.network, point.dct](megapixels(point.tiles)),
+            self.read[point.network, point.coefficients](megapixels(point.tiles)),
             self.transfer[point.network],
             self.network[point.network](n) / n,
             self.nms[point.network],
@@ -157,14 +157,14 @@ def measure_points(
     made = {name: placed.subject(network, sizes) for name, network in networks.items()}
     mosaics = {tiles: mosaic_jpegs(jpegs, tiles, _FILES) for tiles in sorted({point.tiles for point in points})}
 
-    def subject(point: Point) -> Subject:
+    def subject(point: Point) -> TimedDetector:
         own = made[point.network]
         fed = dataclasses.replace(own.network, sources=mosaics[point.tiles])
         return dataclasses.replace(own, network=fed, label=f"{point.network}, {point.tiles}")
 
-    pairs = [(subject(point), point.cell) for point in points]
+    pairs = [(subject(point), point.case) for point in points]
     samples = take_turns(pairs, seconds * len(points), on_round, ROUNDS, _SAMPLE_S)
-    return {point: samples[timed.label, cell] for point, (timed, cell) in zip(points, pairs)}
+    return {point: samples[timed.label, case] for point, (timed, case) in zip(points, pairs)}
 
 
 def images_per_s(samples: Sequence[Sample]) -> float:
@@ -185,14 +185,14 @@ def fit(measured: Mapping[Point, Sequence[Sample]], host: Host) -> Model:
     def law(of: list[Point], size: Callable[[Point], float], cost: Callable[[Point], float]) -> Line:
         return line([size(point) for point in of], [cost(point) for point in of])
 
-    ways = list(dict.fromkeys((point.network, point.dct) for point in serial))
+    ways = list(dict.fromkeys((point.network, point.coefficients) for point in serial))
     model = Model(
         host,
         {n: law([p for p in serial if p.network == n], lambda p: p.batch_size,
                 lambda p: stages[p]["network"] * p.batch_size) for n in names},
         {n: mean(n, "nms") for n in names},
         {n: mean(n, "transfer") for n in names},
-        {way: law([p for p in serial if (p.network, p.dct) == way], lambda p: megapixels(p.tiles),
+        {way: law([p for p in serial if (p.network, p.coefficients) == way], lambda p: megapixels(p.tiles),
                   lambda p: stages[p]["wait"]) for way in ways},
         handover=min(stages[p]["wait"] * p.batch_size for p in stages if p.workers),
     )  # fmt: skip

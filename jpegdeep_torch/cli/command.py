@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ..errors import JpegDeepError
+from ..presets import COEFFICIENTS, current_name
 from ..utils.memory import keep_freed_memory
 
 EXIT_MISTAKE = 2
@@ -23,6 +24,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_MISTAKE, f"{self.prog}: {_one_line(message)} (--help lists the arguments)\n")
+
+
+def add_coefficients_argument(
+    parser: argparse._ActionsContainer, old_flag: str = "--dct", several: bool = False
+) -> None:
+    """Adds --coefficients, for one or `several` of presets.COEFFICIENTS; `old_flag` goes on working."""
+    meaning = "; ".join(f"{name}: {text}" for name, text in COEFFICIENTS.items())
+    options = {"nargs": "+", "default": list(COEFFICIENTS)} if several else {}
+    default = " (the first is the base; default: all)" if several else " (default: the weights file's own)"
+    for flag, help_text in (("--coefficients", meaning + default), (old_flag, argparse.SUPPRESS)):
+        parser.add_argument(
+            flag, dest="coefficients", type=current_name, choices=tuple(COEFFICIENTS), help=help_text, **options
+        )
 
 
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:

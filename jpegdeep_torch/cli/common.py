@@ -12,18 +12,19 @@ import torch
 from tqdm import tqdm
 
 from ..backends import PRECISIONS, list_backends
-from ..data.annotations import AnnotatedImage, Problems
+from ..data.annotations import AnnotatedImage, DatasetIssues
 from ..detection import NMSConfig
 from ..errors import DatasetError, ModelError
 from ..evaluation.records import make_record
 from ..evaluation.report import html_page, write_report
 from ..inference.detector import Detector
-from ..inference.predictor import Pipeline
+from ..inference.predictor import Predictor
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from ..utils.files import write_json
+from .command import add_coefficients_argument
 
 
-def add_pipeline_arguments(p: argparse.ArgumentParser) -> None:
+def add_predictor_arguments(p: argparse.ArgumentParser) -> None:
     """How the network runs and how it is fed."""
     group = p.add_argument_group("running")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
@@ -32,7 +33,7 @@ def add_pipeline_arguments(p: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=int, default=8, metavar="N")
     group.add_argument("--workers", type=int, metavar="N", help="processes that read JPEGs, 0 for none")
     group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
-    group.add_argument("--dct", choices=("dct", "reencode"), help="how coefficients come to the network's size")
+    add_coefficients_argument(group)
     group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
 
 
@@ -44,7 +45,7 @@ def add_evaluation_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--lenient", action="store_true", help="count what is wrong with the data set and go on")
 
 
-def load(kind: type[Pipeline], args: argparse.Namespace, nms: NMSConfig | None = None) -> Any:
+def load(kind: type[Predictor], args: argparse.Namespace, nms: NMSConfig | None = None) -> Any:
     """The Detector or Classifier that the arguments describe."""
     if args.threads is not None:
         if args.threads < 1:
@@ -53,8 +54,8 @@ def load(kind: type[Pipeline], args: argparse.Namespace, nms: NMSConfig | None =
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = {"nms": nms} if nms else {}
     return kind.load(
-        args.weights, device, args.backend, dct=args.dct, precision=args.precision, batch_size=args.batch_size,
-        workers=args.workers, decoder=args.decoder, **options,
+        args.weights, device, args.backend, coefficients=args.coefficients, precision=args.precision,
+        batch_size=args.batch_size, workers=args.workers, decoder=args.decoder, **options,
     )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def limited(items: list[Any], limit: int | None) -> list[Any]:
 
 
 def detect_all(
-    detector: Detector, images: list[AnnotatedImage], problems: Problems
+    detector: Detector, images: list[AnnotatedImage], problems: DatasetIssues
 ) -> tuple[list[AnnotatedImage], list[Any]]:
     """(images, detections) of those pictures that can be read; the others go to `problems`."""
     kept, found = [], []
@@ -88,26 +89,27 @@ def detect_all(
     return kept, found
 
 
-def run_settings(args: argparse.Namespace, pipeline: Pipeline) -> dict[str, Any]:
+def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
     """What a record says of the run beside its arguments."""
     return {
-        "model": pipeline.config.name, "weights": str(Path(args.weights)), "backend": pipeline.runner.info.name,
-        "device": str(pipeline.device), "precision": pipeline.runner.precision, "batch_size": pipeline.batch_size,
-        "preset": pipeline.preset.name, "dct": pipeline.preset.dct if pipeline.config.is_dct else None,
+        "model": predictor.config.name, "weights": str(Path(args.weights)), "backend": predictor.runner.info.name,
+        "device": str(predictor.device), "precision": predictor.runner.precision, "batch_size": predictor.batch_size,
+        "preset": predictor.preset.name,
+        "coefficients": predictor.preset.coefficients if predictor.config.is_dct else None,
     }  # fmt: skip
 
 
 def finish(
     command: str,
     args: argparse.Namespace,
-    pipeline: Pipeline,
+    predictor: Predictor,
     figures: dict[str, Any],
     samples: dict[str, Any],
-    problems: Problems,
+    problems: DatasetIssues,
     page: dict[str, Any],
 ) -> None:
     """Writes the JSON and the report that were asked for, and says what was wrong with the data."""
-    figures = {**figures, **run_settings(args, pipeline), "problems": dict(problems.counts)}
+    figures = {**figures, **run_settings(args, predictor), "problems": dict(problems.counts)}
     record = make_record(command, vars(args), figures, samples)
     for line in problems.summary():
         print(line, file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..data.annotations import Problems
+from ..data.annotations import DatasetIssues
 from ..data.coco import read_coco
 from ..detection import NMSConfig
 from ..evaluation.coco import CocoResult, coco_results, evaluate_coco, find_evaluator
@@ -20,7 +20,7 @@ from ..inference.detector import Detector
 from ..utils.files import write_json
 from ..utils.text_table import text_table
 from .command import Parser
-from .common import add_evaluation_arguments, add_pipeline_arguments, detect_all, finish, limited, load
+from .common import add_evaluation_arguments, add_predictor_arguments, detect_all, finish, limited, load
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--evaluator", help="hotcoco or pycocotools (default: the first that is installed)")
     p.add_argument("--submission", metavar="FILE.json", help="write the results in COCO's format")
     add_evaluation_arguments(p)
-    add_pipeline_arguments(p)
+    add_predictor_arguments(p)
     return p
 
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     find_evaluator(args.evaluator)  # before hours of detecting
     detector = load(Detector, args, NMSConfig(score_threshold=args.score))
-    problems = Problems(args.lenient)
+    problems = DatasetIssues(args.lenient)
     data = read_coco(args.root, args.image_set, detector.class_names, problems, args.annotations)
     id_of = {image.name: image_id for image, image_id in zip(data.images, data.image_ids)}
     images, detections = detect_all(detector, limited(data.images, args.limit), problems)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.annotations import Problems
+from ..data.annotations import DatasetIssues
 from ..data.imagenet import read_imagenet
 from ..errors import DatasetError
 from ..evaluation.imagenet import evaluate_imagenet
@@ -20,7 +20,7 @@ from ..evaluation.svg import bars
 from ..inference.classifier import Classifier
 from ..utils.text_table import text_table
 from .command import Parser
-from .common import add_evaluation_arguments, add_pipeline_arguments, finish, limited, load, progress_bar
+from .common import add_evaluation_arguments, add_predictor_arguments, finish, limited, load, progress_bar
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
                    help="which folder is which class: Keras's imagenet_class_index.json, a JSON list, or a text file "
                         "with a folder a line (default: the folders, sorted)")  # fmt: skip
     add_evaluation_arguments(p)
-    add_pipeline_arguments(p)
+    add_predictor_arguments(p)
     return p
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     classifier = load(Classifier, args)
     data = read_imagenet(args.root, classifier.config.num_classes, args.class_index)
-    problems = Problems(args.lenient)
+    problems = DatasetIssues(args.lenient)
     paths, labels, predictions, probabilities = [], [], [], []
     sources = limited(data.paths, args.limit)
     answers = progress_bar(classifier.stream(sources, on_error="report"), total=len(sources), desc="classifying")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..data.annotations import Problems
+from ..data.annotations import DatasetIssues
 from ..data.voc import read_voc
 from ..detection import NMSConfig
 from ..errors import ModelError
@@ -20,7 +20,7 @@ from ..evaluation.voc import VocResult, evaluate_voc, write_submission
 from ..inference.detector import Detector
 from ..utils.text_table import text_table
 from .command import Parser
-from .common import add_evaluation_arguments, add_pipeline_arguments, detect_all, finish, limited, load
+from .common import add_evaluation_arguments, add_predictor_arguments, detect_all, finish, limited, load
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
     p.add_argument("--submission", metavar="DIR", help="write comp3_det_SET_CLASS.txt files there")
     add_evaluation_arguments(p)
-    add_pipeline_arguments(p)
+    add_predictor_arguments(p)
     return p
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = args.classes or detector.class_names
     if len(names) != detector.config.num_classes:
         raise ModelError(f"--classes: {len(names)} names, expected the network's {detector.config.num_classes}")
-    problems = Problems(args.lenient)
+    problems = DatasetIssues(args.lenient)
     images = limited(read_voc(args.root, args.image_set, names, args.year, problems), args.limit)
     images, detections = detect_all(detector, images, problems)
     result = evaluate_voc(images, detections, names)

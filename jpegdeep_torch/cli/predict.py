@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.annotation_lookup import AUTO, Truth
+from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..errors import DatasetError, ModelError
 from ..inference.detector import Detector
@@ -23,8 +23,8 @@ from ..inference.writer import (
     PICTURES,
     RESULTS,
     Drawing,
+    PredictionSummary,
     Selection,
-    Tally,
     coco_rows,
     predict,
     predict_to_folder,
@@ -34,7 +34,7 @@ from ..inference.writer import (
 from ..utils.files import sha256_of
 from ..utils.settings import check_settings
 from .command import Parser
-from .common import add_pipeline_arguments, load, progress_bar, run_settings
+from .common import add_predictor_arguments, load, progress_bar, run_settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
     p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
-    add_pipeline_arguments(p)
+    add_predictor_arguments(p)
     return p
 
 
@@ -110,7 +110,9 @@ def _inputs(patterns: Sequence[str]) -> Iterator[str]:
             yield from expand_sources(pattern)
 
 
-def _predict(function: Callable[..., Tally], args: argparse.Namespace, *arguments: Any, **options: Any) -> Tally:
+def _predict(
+    function: Callable[..., PredictionSummary], args: argparse.Namespace, *arguments: Any, **options: Any
+) -> PredictionSummary:
     """Calls `predict` or `predict_to_folder` with a progress bar and bad files told above it."""
     with progress_bar(desc="detecting") as bar:
 
@@ -120,7 +122,9 @@ def _predict(function: Callable[..., Tally], args: argparse.Namespace, *argument
         return function(*arguments, strict=args.strict, progress=bar.update, on_error=complain, **options)
 
 
-def _to_folder(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
+def _to_folder(
+    args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection
+) -> PredictionSummary:
     folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +132,7 @@ def _to_folder(args: argparse.Namespace, detector: Detector, category_ids: list[
         raise DatasetError(f"{folder}: cannot be made ({error.strerror or error})") from None
     drawing = None
     if args.pictures != "none":
-        truth = Truth(args.truth or AUTO) if args.truth or args.show_truth else None
+        truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
         drawing = Drawing(folder / PICTURES, args.pictures, truth)
     settings = run_settings(args, detector) | {
         "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
@@ -148,7 +152,9 @@ def _to_folder(args: argparse.Namespace, detector: Detector, category_ids: list[
     return tally
 
 
-def _to_stdout(args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection) -> Tally:
+def _to_stdout(
+    args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection
+) -> PredictionSummary:
     if args.format == "jsonl":
 
         def write(rows: list[dict[str, Any]]) -> None:

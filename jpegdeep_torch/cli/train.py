@@ -20,7 +20,7 @@ from ..training.checks import check_run, usable_device
 from ..training.config import Draft, list_recipes, read_draft
 from ..training.run_folder import RunFolder
 from ..training.trainer import Display, Trainer
-from ..utils.distributed import agreed, process_group, rank
+from ..utils.distributed import collective_errors, process_group, rank
 from .command import EXIT_MISTAKE, Parser
 
 _LAST_WORDS_S = 1.0  # torchrun ends all processes when one ends: the one with something to say must come first
@@ -61,7 +61,7 @@ def _train(args: argparse.Namespace) -> int | None:
     draft = _read(args)
     with process_group(_group_device(draft)) as device:
         say = _say if rank() == 0 else lambda line: None
-        with agreed(), _bar(" pictures", delay=2) as bar:
+        with collective_errors(), _bar(" pictures", delay=2) as bar:
             plan = check_run(args.config, draft, writes=not args.check, resume=args.resume, progress=bar.update)
         config, data = plan.config, plan.data
         if config.run.threads:

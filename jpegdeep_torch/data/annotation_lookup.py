@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetError
-from .annotations import Problems
+from .annotations import DatasetIssues
 from .voc import object_names, read_voc_annotation
 
 AUTO = "auto"
 
 
-class Truth:
+class GroundTruth:
     """Finds a picture's objects: in a folder of VOC XML, in a COCO JSON, or ('auto') where VOC keeps its XML.
 
     'auto' looks for NAME.xml beside the picture and in ../Annotations.
@@ -50,7 +50,7 @@ class Truth:
 
 
 def _read_voc(annotation: Path, picture: Path) -> tuple[np.ndarray, list[str]] | None:
-    lenient = Problems(lenient=True)  # a picture is there to be looked at: what can be drawn is
+    lenient = DatasetIssues(lenient=True)  # a picture is there to be looked at: what can be drawn is
     try:
         names = sorted(set(object_names(annotation)))
     except DatasetError:

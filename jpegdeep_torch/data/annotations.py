@@ -19,7 +19,7 @@ class AnnotatedImage:
 
     `boxes` (K, 4) float64: xmin, ymin, xmax, ymax in pixels of the original image, in the data set's own convention
     (VOC counts pixels from 1 and includes the last one; COCO's corners are 0-based edges).  `labels` (K,) int64 from 1.
-    `neutral` (K,) bool: objects that count neither way: VOC's 'difficult', COCO's crowds.
+    `ignore` (K,) bool: objects that count neither way: VOC's 'difficult', COCO's crowds.
     """
 
     name: str
@@ -28,11 +28,11 @@ class AnnotatedImage:
     width_px: int
     boxes: np.ndarray
     labels: np.ndarray
-    neutral: np.ndarray
+    ignore: np.ndarray
 
 
 @dataclass
-class Problems:
+class DatasetIssues:
     """Collects what is wrong with a data set.  Strict (the default): the first problem is a DatasetError.
 
     counts, examples: by kind.  names: by kind, how often each name was met, where a problem is one of names.
@@ -71,7 +71,12 @@ class Problems:
 
 
 def check_box(
-    box: tuple[float, float, float, float], height: int, width: int, what: str, problems: Problems, slack_px: float = 0
+    box: tuple[float, float, float, float],
+    height: int,
+    width: int,
+    what: str,
+    problems: DatasetIssues,
+    slack_px: float = 0,
 ) -> tuple[float, float, float, float] | None:
     """The box, or None where it cannot be used.
 
@@ -102,7 +107,7 @@ def make_annotated(
     width: int,
     objects: list[tuple[tuple[float, float, float, float], int, bool]],
 ) -> AnnotatedImage:
-    """AnnotatedImage from a list of (box, label, neutral)."""
+    """AnnotatedImage from a list of (box, label, ignore)."""
     return AnnotatedImage(
         name=name,
         path=path,
@@ -110,5 +115,5 @@ def make_annotated(
         width_px=width,
         boxes=np.array([box for box, _, _ in objects], dtype=np.float64).reshape(-1, 4),
         labels=np.array([label for _, label, _ in objects], dtype=np.int64),
-        neutral=np.array([flag for _, _, flag in objects], dtype=bool),
+        ignore=np.array([flag for _, _, flag in objects], dtype=bool),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
-from .annotations import AnnotatedImage, Problems, check_box, make_annotated
+from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
 
 _SLACK_PX = 1.0  # COCO's boxes come from polygons, and leave the image by parts of a pixel
 
@@ -33,16 +33,17 @@ def read_coco(
     root: str | os.PathLike[str],
     image_set: str,
     class_names: Sequence[str] | None = None,
-    problems: Problems | None = None,
+    problems: DatasetIssues | None = None,
     annotation_file: str | os.PathLike[str] | None = None,
 ) -> CocoSet:
     """Reads a set; categories are matched by name to `class_names` (default: all of the file's, by rising id).
 
     Raises DatasetError for a missing file or picture, categories and class names that differ, annotations of unknown
-    images or categories, degenerate boxes and boxes outside the image; with `Problems(lenient=True)` problems of single
-    pictures and objects are counted, and these left out, also where an error follows that is the whole set's.
+    images or categories, degenerate boxes and boxes outside the image; with
+    `DatasetIssues(lenient=True)` problems of single pictures and objects are counted, and these left out, also where an
+    error follows that is the whole set's.
     """
-    problems = problems if problems is not None else Problems()
+    problems = problems if problems is not None else DatasetIssues()
     root = Path(root)
     path = Path(annotation_file) if annotation_file else root / "annotations" / f"instances_{image_set}.json"
     data = _load(path)
@@ -105,7 +106,7 @@ def _map_categories(names: dict[int, str], class_names: list[str], path: Path) -
 
 
 def _objects_by_image(
-    data: dict[str, Any], label_of_id: dict[int, int], path: Path, problems: Problems
+    data: dict[str, Any], label_of_id: dict[int, int], path: Path, problems: DatasetIssues
 ) -> dict[int, list[tuple[tuple[float, float, float, float], int, bool]]]:
     sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in data["images"]}
     objects: dict[int, list[tuple[tuple[float, float, float, float], int, bool]]] = {}
@@ -134,14 +135,14 @@ def _objects_by_image(
 def export_coco(images: Sequence[AnnotatedImage], class_names: Sequence[str]) -> dict[str, Any]:
     """Annotated images as COCO's object annotations; image ids count from 1, category id = label.
 
-    COCO has no 'difficult': neutral objects become crowds, which count neither way either.
+    COCO has no 'difficult': ignored objects become crowds, which count neither way either.
     """
     entries, annotations = [], []
     for image_id, image in enumerate(images, start=1):
         entries.append(
             {"id": image_id, "file_name": image.path.name, "height": image.height_px, "width": image.width_px}
         )
-        for box, label, neutral in zip(image.boxes.tolist(), image.labels.tolist(), image.neutral.tolist()):
+        for box, label, ignore in zip(image.boxes.tolist(), image.labels.tolist(), image.ignore.tolist()):
             width, height = box[2] - box[0], box[3] - box[1]
             annotations.append(
                 {
@@ -150,7 +151,7 @@ def export_coco(images: Sequence[AnnotatedImage], class_names: Sequence[str]) ->
                     "category_id": label,
                     "bbox": [box[0], box[1], width, height],
                     "area": width * height,
-                    "iscrowd": int(neutral),
+                    "iscrowd": int(ignore),
                 }
             )
     categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]

@@ -111,7 +111,7 @@ class JpegDataset(Dataset):
 def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) -> Batch:
     """Reads (index, source, name) items into one Batch; what cannot be read goes to its `errors`."""
     clock = Clock()
-    rooms, views, lease = batch_rooms(reader, len(items))
+    rooms, views, lease = batch_buffers(reader, len(items))
     batch = Batch((), torch.empty(0), [], [], lease=lease)
     sizes, encoded = [], []
     for index, source, name in items:
@@ -137,7 +137,7 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
     return batch
 
 
-def batch_rooms(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray], Lease | None]:
+def batch_buffers(reader: InputReader, count: int) -> tuple[list[Tensor], list[np.ndarray], Lease | None]:
     """Room for `count` of the reader's items, as tensors and as arrays on the same memory.
 
     It is in one piece; in a worker that which the main process will read, so that nothing is copied afterwards.

@@ -68,7 +68,7 @@ class InputReader:
                 f"preset {self.preset.name!r} cuts out an image's middle, which loses {self.config.name}'s objects "
                 "beside it and shifts its boxes: expected a preset that stretches"
             )
-        if self.decoder == ON_DEVICE and self.config.is_dct and self.preset.dct == "reencode":
+        if self.decoder == ON_DEVICE and self.config.is_dct and self.preset.coefficients == "reencode":
             raise ModelError(f"{self.config.name}: 'reencode' needs its pixels on the CPU, not decoder {ON_DEVICE!r}")
         if self.leaves_encoded and self.preset.shorter_side is not None:
             raise ModelError(f"preset {self.preset.name!r} cuts its images on the CPU, not with decoder {ON_DEVICE!r}")
@@ -109,7 +109,7 @@ class InputReader:
 
     def read_contents(self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
         """`read` of a file's bytes."""
-        if self.config.is_dct and self.preset.dct == "dct":
+        if self.config.is_dct and self.preset.coefficients == "native":
             return self._resized_coefficients(data, name, out, clock)
         with clock.stage("decode"):
             header = read_header(data, name)

@@ -11,7 +11,7 @@ from lxml import etree
 from PIL import Image
 
 from ..errors import DatasetError
-from .annotations import AnnotatedImage, Problems, check_box, make_annotated
+from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
 
 _SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -72,15 +72,15 @@ def read_voc(
     image_set: str,
     class_names: Sequence[str],
     year: str | int | None = None,
-    problems: Problems | None = None,
+    problems: DatasetIssues | None = None,
 ) -> list[AnnotatedImage]:
     """All images of a set with their annotations; label k is `class_names[k - 1]`.
 
     Raises DatasetError, naming file and object, for a missing picture or annotation, a class that is not in
-    `class_names`, a degenerate box, or one outside the image; with `Problems(lenient=True)` these are counted, and the
-    image, object or part of the box is left out.
+    `class_names`, a degenerate box, or one outside the image; with `DatasetIssues(lenient=True)` these are
+    counted, and the image, object or part of the box is left out.
     """
-    problems = problems if problems is not None else Problems()
+    problems = problems if problems is not None else DatasetIssues()
     folder = find_voc_folder(root, year)
     images = []
     for name in read_image_set(folder, image_set):
@@ -107,10 +107,10 @@ def find_picture(folder: Path, name: str) -> Path | None:
 
 
 def read_voc_annotation(
-    path: Path, picture: Path, class_names: Sequence[str], problems: Problems | None = None
+    path: Path, picture: Path, class_names: Sequence[str], problems: DatasetIssues | None = None
 ) -> AnnotatedImage | None:
     """One XML file; None where it cannot be read and `problems` is lenient (see `read_voc`)."""
-    problems = problems if problems is not None else Problems()
+    problems = problems if problems is not None else DatasetIssues()
     try:
         root = _parse(path)
         height, width = _image_size(root, picture)

@@ -15,9 +15,9 @@ COCO_POINTS = np.linspace(0.0, 1.0, 101)
 def precision_recall(
     outcomes: np.ndarray, positives: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(precision, recall), each (D,) float64, after each detection; neutral ones repeat the values before them.
+    """(precision, recall), each (D,) float64, after each detection; ignored ones repeat the values before them.
 
-    `outcomes` (D,): 1 hit, 0 false, -1 neutral, best score first; `positives`: objects to be found; `weights` (D,).
+    `outcomes` (D,): 1 hit, 0 false, -1 ignored, best score first; `positives`: objects to be found; `weights` (D,).
     """
     weight = np.ones(len(outcomes)) if weights is None else weights.astype(np.float64)
     hits = np.cumsum((outcomes == 1) * weight)
@@ -42,7 +42,7 @@ def reference_area(precision: np.ndarray, recall: np.ndarray) -> float:
     """The area as the Keras reference ('integrate') takes it, for comparison with the figures that it reports.
 
     Between two neighbouring recalls it stands at the height of the LOWER one, the best precision from there on but for
-    the last recall; what lies below the first recall is left out, unless the best detection is false or neutral.
+    the last recall; what lies below the first recall is left out, unless the best detection is false or ignored.
     `area_under` stands at the height of the upper one.
     """
     levels, starts = np.unique(recall, return_index=True)

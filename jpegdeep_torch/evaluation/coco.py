@@ -36,7 +36,7 @@ _ALL_AREAS = [0, 1e10]
 class CocoClass:
     """One category: `ap` (NaN where nothing is to be found), `ap50`, and, for the bootstrap, its detections.
 
-    Detections are in order of score: `scores` (D,) float64, `image_ids` (D,) int64, `hits` and `neutral` (D,) int64,
+    Detections are in order of score: `scores` (D,) float64, `image_ids` (D,) int64, `hits` and `ignore` (D,) int64,
     where bit t stands for `thresholds[t]`.  `positives`: {image id: objects}.
     """
 
@@ -46,12 +46,12 @@ class CocoClass:
     scores: np.ndarray
     image_ids: np.ndarray
     hits: np.ndarray
-    neutral: np.ndarray
+    ignore: np.ndarray
     positives: dict[int, int]
 
     def curve50(self) -> tuple[np.ndarray, np.ndarray]:
         """(precision, recall) at an IoU of 0.5."""
-        outcomes = np.where(self.neutral & 1, -1, self.hits & 1)
+        outcomes = np.where(self.ignore & 1, -1, self.hits & 1)
         return precision_recall(outcomes, sum(self.positives.values()))
 
 
@@ -161,18 +161,18 @@ def _by_class(run: Any, matched: Any, category_ids: Sequence[int], class_names: 
 
 
 def _outcomes(rows: list[Any], most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[int, int]]:
-    scores, images, hits, neutral = [np.empty(0)], [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, int)]
+    scores, images, hits, ignored = [np.empty(0)], [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, int)]
     positives = {}
     for row in rows:
         score = np.asarray(row["dtScores"], dtype=np.float64)[:most]
         bits = 1 << np.arange(len(row["dtMatches"]), dtype=np.int64)[:, None]
         matched = np.asarray(row["dtMatches"], dtype=np.float64).reshape(len(bits), -1)[:, :most] > 0
-        ignored = np.asarray(row["dtIgnore"], dtype=bool).reshape(len(bits), -1)[:, :most]
+        of_crowds = np.asarray(row["dtIgnore"], dtype=bool).reshape(len(bits), -1)[:, :most]
         scores.append(score)
         images.append(np.full(len(score), int(row["image_id"]), dtype=np.int64))
-        hits.append(((matched & ~ignored) * bits).sum(axis=0))
-        neutral.append((ignored * bits).sum(axis=0))
+        hits.append(((matched & ~of_crowds) * bits).sum(axis=0))
+        ignored.append((of_crowds * bits).sum(axis=0))
         positives[int(row["image_id"])] = int((~np.asarray(row["gtIgnore"], dtype=bool)).sum())
-    joined = [np.concatenate(part) for part in (scores, images, hits, neutral)]
+    joined = [np.concatenate(part) for part in (scores, images, hits, ignored)]
     order = np.argsort(-joined[0], kind="stable")
     return *(part[order] for part in joined), {image: count for image, count in positives.items() if count}

@@ -119,9 +119,9 @@ class _Detections:
             positives = np.zeros(len(order))
             for image, count in item["positives"]:
                 positives[place[image]] = count
-            hits, neutral = np.array(item["hits"], np.int64), np.array(item["neutral"], np.int64)
+            hits, ignored = np.array(item["hits"], np.int64), np.array(item["neutral"], np.int64)
             outcomes = [
-                np.where(neutral >> t & 1, -1, hits >> t & 1).astype(np.int8) for t in range(len(self.thresholds))
+                np.where(ignored >> t & 1, -1, hits >> t & 1).astype(np.int8) for t in range(len(self.thresholds))
             ]
             # What follows the last hit changes no AP.
             last = [int(np.flatnonzero(o == 1)[-1]) + 1 if (o == 1).any() else 0 for o in outcomes]

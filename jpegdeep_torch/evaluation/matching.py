@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.annotations import AnnotatedImage
 
-HIT, FALSE, NEUTRAL = 1, 0, -1  # outcomes of a detection
+HIT, FALSE, IGNORED = 1, 0, -1  # outcomes of a detection
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class ClassMatches:
     """One class's detections over a data set, best score first (equal scores in the order given).
 
     `scores` (D,) float64; `images` (D,) int64, index of the image; `boxes` (D, 4) float64; `outcomes` (D,) int8, HIT,
-    FALSE or NEUTRAL; `overlaps` (D,) float64, IoU with the object it overlaps most, and `objects` (D,) int64, that
-    object's index in its image, -1 for none.  `positives` (images,) int64 counts the objects that are not neutral.
+    FALSE or IGNORED; `overlaps` (D,) float64, IoU with the object it overlaps most, and `objects` (D,) int64, that
+    object's index in its image, -1 for none.  `positives` (images,) int64 counts the objects that are not ignored.
     """
 
     scores: np.ndarray
@@ -48,7 +48,7 @@ def match_image(
     """(outcomes, overlaps, objects), each (D,), of one image's detections, in the order given.
 
     The kit's rule (VOCevaldet.m): by falling score, a detection belongs to the object of its class that it overlaps
-    most.  Below the threshold it is false; on a difficult object neutral; the first on an object is a hit, later ones
+    most.  Below the threshold it is false; on a difficult object ignored; the first on an object is a hit, later ones
     are false.
     """
     scores = np.asarray(detections["scores"], dtype=np.float64)
@@ -64,10 +64,10 @@ def match_image(
     overlaps = iou[np.arange(count), objects]
     found = overlaps >= iou_threshold
     order = np.argsort(-scores, kind="stable")
-    candidates = order[(found & ~image.neutral[objects])[order]]
+    candidates = order[(found & ~image.ignore[objects])[order]]
     _, first = np.unique(objects[candidates], return_index=True)
     outcomes[candidates[first]] = HIT
-    outcomes[found & image.neutral[objects]] = NEUTRAL
+    outcomes[found & image.ignore[objects]] = IGNORED
     objects = np.where(overlaps > 0, objects, -1)
     return outcomes, np.clip(overlaps, 0, None), objects
 
@@ -83,7 +83,7 @@ def match_all(
     columns: list[list[np.ndarray]] = [[] for _ in range(7)]
     positives = np.zeros((num_classes, len(images)), dtype=np.int64)
     for index, (image, found) in enumerate(zip(images, detections, strict=True)):
-        np.add.at(positives, (image.labels[~image.neutral] - 1, index), 1)
+        np.add.at(positives, (image.labels[~image.ignore] - 1, index), 1)
         outcome, overlap, obj = match_image(found, image, iou_threshold, border_px)
         values = (
             np.asarray(found["labels"], dtype=np.int64),

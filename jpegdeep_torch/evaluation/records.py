@@ -73,7 +73,7 @@ def coco_record(result: CocoResult, names: Sequence[str], image_ids: Sequence[in
                 "scores": shortened(item.scores.tolist()),
                 "images": [place[image] for image in item.image_ids.tolist()],
                 "hits": item.hits.tolist(),
-                "neutral": item.neutral.tolist(),
+                "neutral": item.ignore.tolist(),
             }
         )
     figures = {

@@ -86,7 +86,7 @@ def false_positives(
 def misses(
     images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
 ) -> list[Figure]:
-    """The largest objects that no detection hit (as a share of their image), neutral ones aside."""
+    """The largest objects that no detection hit (as a share of their image), ignored ones aside."""
     found: set[tuple[int, int]] = set()
     for match in matches:
         hit = match.outcomes == HIT
@@ -95,7 +95,7 @@ def misses(
     for index, image in enumerate(images):
         area = (image.boxes[:, 2:] - image.boxes[:, :2]).prod(axis=1) / (image.height_px * image.width_px)
         missed += [
-            (float(area[k]), index, k) for k in np.flatnonzero(~image.neutral).tolist() if (index, k) not in found
+            (float(area[k]), index, k) for k in np.flatnonzero(~image.ignore).tolist() if (index, k) not in found
         ]
     figures = []
     for area, index, k in sorted(missed, key=lambda item: -item[0])[:most]:

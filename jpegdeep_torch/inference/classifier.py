@@ -8,14 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..jpeg.pixels import DEFAULT_DECODER
 from ..weights import load_model
-from .predictor import Pipeline
+from .predictor import Observer, Predictor
 
 TOP = 5
 
 
-class Classifier(Pipeline):
-    """Answers `{"classes": (5,) int64 from 0, "probabilities": (5,) float32}`, likeliest first, of those there are."""
+class Classifier(Predictor):
+    """Names the likeliest classes of JPEG files.
+
+    `predict` and `stream` give `{"classes": (5,) int64 from 0, "probabilities": (5,) float32}` per image, likeliest
+    first; fewer than five where there are fewer classes.
+    """
 
     task = "classifier"
 
@@ -26,14 +31,21 @@ class Classifier(Pipeline):
         device: torch.device | str = "cpu",
         backend: str = "torch",
         *,
-        dct: str | None = None,
-        **options: Any,
+        coefficients: str | None = None,
+        precision: str = "float32",
+        batch_size: int = 8,
+        workers: int | None = None,
+        decoder: str = DEFAULT_DECODER,
+        observer: Observer | None = None,
     ) -> Classifier:
-        """The classifier of one weights file; arguments as for `Detector.load`."""
+        """The classifier of one weights file; arguments and errors as for `Detector.load`."""
         model = load_model(path)
-        return cls(model, model.info.preparation(dct), device, backend, **options)
+        return cls(
+            model, model.info.preparation(coefficients), device, backend, precision=precision, batch_size=batch_size,
+            workers=workers, decoder=decoder, observer=observer,
+        )  # fmt: skip
 
-    def _answers(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[dict[str, Tensor]]:
+    def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:
         probabilities = outputs[0].float().softmax(dim=-1)
         best, classes = probabilities.topk(min(TOP, probabilities.shape[1]), dim=-1)
         return [{"classes": c, "probabilities": p} for c, p in zip(classes.cpu(), best.cpu())]

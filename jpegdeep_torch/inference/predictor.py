@@ -1,14 +1,17 @@
-"""JPEGs in, answers out: workers read ahead, the device runs, and results are fetched one batch behind."""
+"""From JPEGs to predictions, in four steps: read, prepare, forward, postprocess.
+
+Worker processes read ahead, the device computes, and predictions are fetched one batch behind.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +20,23 @@ from torch.utils.data import Dataset
 from ..backends import get_backend
 from ..data.dataset import Batch, batch_loader, prepare_inputs, read_batch
 from ..data.reading import InputReader, Source, source_name
-from ..errors import DatasetError, JpegError
+from ..errors import JpegError, ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
-from ..presets import Preset
+from ..presets import Preset, get_preset
 from .sources import Sources, expand_sources
 
+STEPS = ("read", "prepare", "forward", "postprocess")  # of a batch, in the order in which they happen
 ON_ERROR = ("raise", "skip", "report")
-RANGES = ("wait for data", "transfer", "network", "decode and NMS")  # a batch's stages, as profilers show them
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What became of one source: `value`, or the `error` that kept it from being read.
 
-    `index` counts the sources from 0; `image_size` is (height, width) in pixels.
+    index: the source's place in the stream, counted from 0.
+    name: its path, or '<bytes INDEX>'.
+    value: of a Detector or a Classifier, what their `predict` gives for one image.
+    image_size: (height, width) in pixels of the original image.
     """
 
     index: int
@@ -40,7 +46,19 @@ class Answer:
     error: JpegError | None = None
 
 
-class _ByKey(Dataset):
+class Observer(Protocol):
+    """Is told when each step of a batch begins and ends; see `Predictor`.
+
+    `step` is one of STEPS.  'read' is the wait for a batch: worker processes read it while other steps run, and
+    `batch.stages_ms` says how long they took.  `batch` is None where there is none, as at a stream's end.
+    """
+
+    def begin(self, step: str) -> None: ...
+
+    def end(self, step: str, batch: Batch | None) -> None: ...
+
+
+class _BySource(Dataset):
     """Its keys are the items (index, source, name) themselves, so that no list of them has to exist."""
 
     def __init__(self, reader: InputReader):
@@ -50,15 +68,24 @@ class _ByKey(Dataset):
         return read_batch(self.reader, items)
 
 
-class Pipeline(ABC):
-    """A network on a backend with its reader; subclasses turn outputs into answers."""
+class Predictor(ABC):
+    """A network on a backend, with all that comes before and after it.
 
-    task: str  # the kind of network it takes
+    `stream` and `predict` run the four steps; whoever needs what lies between them calls the steps:
+
+    for batch in predictor.read("photos/"):
+        outputs = predictor.forward(predictor.prepare(batch))
+        values = predictor.postprocess(outputs, batch.image_sizes)
+
+    Subclasses say which networks they take (`task`), and how outputs become predictions (`postprocess`).
+    """
+
+    task: str  # 'detector' or 'classifier'
 
     def __init__(
         self,
         model: nn.Module,
-        preset: Preset,
+        preset: Preset | str,
         device: torch.device | str = "cpu",
         backend: str = "torch",
         *,
@@ -66,70 +93,126 @@ class Pipeline(ABC):
         batch_size: int = 8,
         workers: int | None = None,
         decoder: str = DEFAULT_DECODER,
+        observer: Observer | None = None,
     ):
-        """`workers`: processes that read JPEGs, 0 for this one (default: 1 beside a CPU, up to 8 beside a GPU)."""
+        """
+        Args:
+            model: from `load_model` or `create_model`; it is put in eval mode.
+            preset: how images become inputs: a Preset, or the name of one.
+            device: 'cpu', 'cuda' or 'cuda:N'.
+            backend: one of `backends.list_backends()`.
+            precision: 'float32', 'float16' or 'bfloat16', as far as the backend has it.
+            batch_size: images per batch.
+            workers: processes that read JPEGs, 0 for this one alone (default: 1 beside a CPU, up to 8 beside a GPU).
+            decoder: what makes pixels, where there have to be any: one of `jpeg.pixels.DECODER_NAMES`.
+            observer: is told when each step begins and ends.
+
+        Raises:
+            ModelError: an argument is impossible.  BackendUnavailable: the backend cannot run here.
+        """
         if model.config.task != self.task:
-            raise DatasetError(f"{model.config.name}: a {model.config.task}, expected a {self.task}")
+            raise ModelError(f"{model.config.name}: a {model.config.task}, expected a {self.task}")
         if batch_size < 1:
-            raise DatasetError(f"batch size is {batch_size}, expected at least 1")
+            raise ModelError(f"batch_size is {batch_size}, expected at least 1")
         if workers is not None and workers < 0:
-            raise DatasetError(f"workers is {workers}, expected 0 or more")
-        self.config, self.preset, self.batch_size = model.config, preset, batch_size
-        self.runner = get_backend(backend).build(model, device, precision, (batch_size,))
+            raise ModelError(f"workers is {workers}, expected 0 or more")
+        self.config, self.batch_size, self.observer = model.config, batch_size, observer
+        self.preset = get_preset(preset) if isinstance(preset, str) else preset
+        self.runner = get_backend(backend).build(model.eval(), device, precision, (batch_size,))
         self.device = self.runner.device
         self.workers = default_workers(self.device) if workers is None else workers
-        self.reader = InputReader(model.config, preset, decoder)
+        self.reader = InputReader(model.config, self.preset, decoder)
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-    def stream(self, sources: Sources, on_error: str = "raise", first_index: int = 0) -> Iterator[Answer]:
-        """Answers in the order of the sources, as they become ready; memory does not grow with their number.
+    def read(self, sources: Sources, first_index: int = 0) -> Iterator[Batch]:
+        """Batches of what `sources` stands for, in order, read ahead in `workers` processes.
 
-        `on_error`: a source that cannot be read raises its JpegError ('raise'), is left out ('skip'), or gives an
-        Answer with `error` ('report').  `first_index` is the first source's index.
+        What cannot be read stands in a batch's `errors`.  Memory does not grow with the number of sources.
+
+        Args:
+            sources: a path, a JPEG's bytes, a folder (all JPEGs below it), or several of these.
+            first_index: the first source's index.
+        """
+        items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
+        groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
+        start = list(itertools.islice(groups, 2))
+        workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
+        batches = iter(batch_loader(_BySource(self.reader), itertools.chain(start, groups), workers, self.device))
+        while (batch := self._next(batches)) is not None:
+            yield batch
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        if self.observer is None:
+            return next(batches, None)
+        self.observer.begin("read")
+        batch = None
+        try:
+            batch = next(batches, None)
+        finally:
+            self.observer.end("read", batch)
+        return batch
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """A batch as the network takes it: floating point, (N, C, H, W) each, on the device."""
+        with self._observed("prepare", batch):
+            return prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The network's outputs for what `prepare` made; on a GPU nothing is waited for."""
+        with self._observed("forward"):
+            outputs = self.runner(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:
+        """One value per image, on the CPU.
+
+        Args:
+            outputs: of `forward`.
+            image_sizes: (N, 2) int64, height and width in pixels of the original images.
+        """
+        with self._observed("postprocess"):
+            return self._postprocess(outputs, image_sizes)
+
+    @abstractmethod
+    def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]: ...
+
+    def stream(self, sources: Sources, on_error: str = "raise", first_index: int = 0) -> Iterator[Prediction]:
+        """Predictions in the order of the sources, as they become ready; memory does not grow with their number.
+
+        Args:
+            sources: as for `read`.
+            on_error: a source that cannot be read raises its JpegError ('raise'), is left out ('skip'), or gives a
+                Prediction with `error` ('report').
+            first_index: the first source's index.
         """
         if on_error not in ON_ERROR:
-            raise DatasetError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
+            raise ModelError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
         return self._stream(sources, on_error, first_index)
 
-    def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Answer]:
+    def predict(self, sources: Sources, on_error: str = "raise") -> list[Any]:
+        """The values of all `sources`, in their order; None for what cannot be read, with on_error='report'.
+
+        Arguments as for `stream`, which is for more sources than fit into memory.
+        """
+        return [prediction.value for prediction in self.stream(sources, on_error)]
+
+    __call__ = predict
+
+    def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Prediction]:
         behind: tuple[Batch, Any] | None = None
-        batches = self._batches(sources, first_index)
-        while (batch := self._next(batches)) is not None:
+        for batch in self.read(sources, first_index):
             if on_error == "raise" and batch.errors:
                 raise batch.errors[0][1]
-            launched = self._launch(batch)
+            launched = self._launch(batch) if len(batch) else None
             if behind is not None:
                 yield from self._finish(*behind, on_error)
             behind = batch, launched
         if behind is not None:
             yield from self._finish(*behind, on_error)
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        with named_range("wait for data", self.device):
-            return next(batches, None)
-
-    def answer(self, inputs: Sequence[Tensor], image_sizes: Tensor) -> list[Any]:
-        """The values of one batch that is read already: a Batch's `inputs` and `image_sizes` (N, 2) height, width."""
-        count = len(image_sizes)
-        batch = Batch(tuple(inputs), torch.as_tensor(image_sizes), list(range(count)), [""] * count)
-        return [answer.value for answer in self._finish(batch, self._launch(batch), "raise")]
-
-    def _batches(self, sources: Sources, first_index: int) -> Iterator[Batch]:
-        items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
-        groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
-        start = list(itertools.islice(groups, 2))
-        workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
-        return iter(batch_loader(_ByKey(self.reader), itertools.chain(start, groups), workers, self.device))
-
-    def _launch(self, batch: Batch) -> tuple[tuple[Tensor, ...], Any] | None:
-        """Starts transfer and network -> (outputs, event); on a GPU nothing is waited for."""
-        if not len(batch):
-            return None
-        with named_range("transfer", self.device):
-            inputs = prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
-        with named_range("network", self.device):
-            outputs = self.runner(*inputs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    def _launch(self, batch: Batch) -> tuple[tuple[Tensor, ...], Any]:
+        """Starts transfer and network -> (outputs, the event after them on a GPU)."""
+        outputs = self.forward(self.prepare(batch))
         if self._side is None:
             return outputs, None
         # A backend may write its next outputs where these are.
@@ -138,46 +221,40 @@ class Pipeline(ABC):
         event.record(torch.cuda.current_stream(self.device))
         return outputs, event
 
-    def _finish(self, batch: Batch, launched: tuple[tuple[Tensor, ...], Any] | None, on_error: str) -> Iterator[Answer]:
-        answers = {}
+    def _finish(
+        self, batch: Batch, launched: tuple[tuple[Tensor, ...], Any] | None, on_error: str
+    ) -> Iterator[Prediction]:
+        predictions = {}
         if launched is not None:
-            with named_range("decode and NMS", self.device):
-                values = self._values(*launched, batch.image_sizes)
+            values = self._fetched(*launched, batch.image_sizes)
             for index, name, size, value in zip(batch.indices, batch.names, batch.image_sizes.tolist(), values):
-                answers[index] = Answer(index, name, value, tuple(size))
+                predictions[index] = Prediction(index, name, value, tuple(size))
         if on_error == "report":
-            answers |= {index: Answer(index, error.name, error=error) for index, error in batch.errors}
-        for index in sorted(answers):
-            yield answers[index]
+            predictions |= {index: Prediction(index, error.name, error=error) for index, error in batch.errors}
+        for index in sorted(predictions):
+            yield predictions[index]
 
-    def _values(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:
+    def _fetched(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:
         if self._side is None:
-            return self._answers(outputs, image_sizes)
+            return self.postprocess(outputs, image_sizes)
         # Beside the next batch's network, and waiting for this batch's alone.
         with torch.cuda.stream(self._side):
             self._side.wait_event(event)
-            values = self._answers(outputs, image_sizes)
+            values = self.postprocess(outputs, image_sizes)
         for output in outputs:
             output.record_stream(self._side)
         return values
 
-    @abstractmethod
-    def _answers(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:
-        """One value for each image, on the CPU."""
-
-
-@contextmanager
-def named_range(name: str, device: torch.device) -> Iterator[None]:
-    """What happens inside stands under `name` in a trace of torch.profiler, and on a GPU in one of Nsight Systems."""
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.nvtx.range_push(name)
-    try:
-        with torch.profiler.record_function(name):
+    @contextmanager
+    def _observed(self, step: str, batch: Batch | None = None) -> Iterator[None]:
+        if self.observer is None:
             yield
-    finally:
-        if on_gpu:
-            torch.cuda.nvtx.range_pop()
+            return
+        self.observer.begin(step)
+        try:
+            yield
+        finally:
+            self.observer.end(step, batch)
 
 
 def default_workers(device: torch.device | str) -> int:
@@ -186,9 +263,3 @@ def default_workers(device: torch.device | str) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, max(1, cores - 1))
-
-
-def known_class_names(names: Sequence[str] | None, num_classes: int, known: Iterable[Sequence[str]] = ()) -> list[str]:
-    """`names`, or the first of `known` that has as many, or the numbers '1', '2', ..."""
-    fitting = (list(candidate) for candidate in known if len(candidate) == num_classes)
-    return list(names) if names else next(fitting, [str(k) for k in range(1, num_classes + 1)])

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.annotation_lookup import Truth
+from ..data.annotation_lookup import GroundTruth
 from ..errors import DatasetError, JpegError
 from ..utils.files import written_whole
 from .detector import Detector
 from .drawing import contact_sheets, draw_detections, draw_truth, load_picture, side_by_side
 from .journal import Journal, read_lines
-from .predictor import Answer
+from .predictor import Prediction
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _SUFFIX = {"jpeg": ".jpg", "png": ".png"}
@@ -50,11 +50,11 @@ class Drawing:
 
     folder: Path
     kind: str = "jpeg"
-    truth: Truth | None = None
+    truth: GroundTruth | None = None
 
 
 @dataclass
-class Tally:
+class PredictionSummary:
     """What a run came to.  `done_before` were there already."""
 
     images: int = 0
@@ -62,7 +62,7 @@ class Tally:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def row_of(answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:
+def row_of(answer: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
     """The JSON of one answer: boxes in pixels to 0.01, scores to 5 digits."""
     if answer.error is not None:
         return {"file": answer.name, "error": answer.error.reason}
@@ -83,17 +83,17 @@ def predict(
     drawing: Drawing | None = None,
     strict: bool = False,
     first_index: int = 0,
-    tally: Tally | None = None,
+    tally: PredictionSummary | None = None,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
-) -> Tally:
+) -> PredictionSummary:
     """Runs the detector over `sources` and hands rows to `write`, in order, a batch at a time, its pictures done.
 
     `strict`: the first file that cannot be read raises its JpegError; else its row has an 'error', and `on_error` hears
     of it.  `progress` is told how many images each batch finished.
     """
-    tally = tally if tally is not None else Tally()
-    waiting: deque[list[tuple[Answer, Future | None]]] = deque()
+    tally = tally if tally is not None else PredictionSummary()
+    waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
         group = waiting.popleft()
@@ -125,10 +125,10 @@ def predict(
 
 def _groups(
     detector: Detector, sources: Iterable[str], strict: bool, first_index: int, selection: Selection
-) -> Iterator[list[Answer]]:
+) -> Iterator[list[Prediction]]:
     """The stream in groups of a batch, with what is left out left out."""
     stream = detector.stream(sources, "raise" if strict else "report", first_index)
-    kept = (a if a.error is not None else Answer(a.index, a.name, selection(a.value), a.image_size) for a in stream)
+    kept = (a if a.error is not None else Prediction(a.index, a.name, selection(a.value), a.image_size) for a in stream)
     return iter(lambda: list(itertools.islice(kept, detector.batch_size)), [])
 
 
@@ -137,7 +137,7 @@ def picture_path(drawing: Drawing, index: int, name: str) -> Path:
     return drawing.folder / f"{index:06d}_{Path(name).stem}{_SUFFIX[drawing.kind]}"
 
 
-def _draw(answer: Answer, class_names: Sequence[str], drawing: Drawing) -> str | None:
+def _draw(answer: Prediction, class_names: Sequence[str], drawing: Drawing) -> str | None:
     """Makes one picture; -> what went wrong, if anything: the detections are worth keeping without it."""
     try:
         picture, _ = load_picture(answer.name)
@@ -165,7 +165,7 @@ def predict_to_folder(
     drawing: Drawing | None = None,
     overwrite: bool = False,
     **options: Any,
-) -> Tally:
+) -> PredictionSummary:
     """`predict` into `folder`/detections.jsonl; goes on where an earlier, killed run of the same list stopped."""
     folder = Path(folder)
     if drawing is not None:
@@ -174,7 +174,7 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        tally = Tally()
+        tally = PredictionSummary()
         for row, name in itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)):
             if row is None or name is None or row["file"] != name:
                 there = row["file"] if row else "nothing"

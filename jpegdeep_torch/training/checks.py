@@ -75,7 +75,7 @@ def _readable(draft: Draft) -> DataSettings | None:
     """The data's settings, with what is wrong among them put so that it gives no cause for further complaints."""
     if not {"data.kind", "data.class_index"} <= draft.sound.keys():
         return None
-    values = {"train": (), "evaluate": (), "lenient": True, "way": "pixels"}
+    values = {"train": (), "evaluate": (), "lenient": True, "coefficients": "pixels"}
     values |= {key.removeprefix("data."): value for key, value in draft.sound.items() if key.startswith("data.")}
     classes = values.get("classes", "all")
     named = not isinstance(classes, str) and len(classes) == len(set(classes)) > 0

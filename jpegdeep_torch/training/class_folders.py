@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data.annotations import Problems
+from ..data.annotations import DatasetIssues
 from ..data.imagenet import ClassFolders, class_folders_in, read_class_folders, read_class_index, shown
 from ..errors import DatasetError
 from .config import DataSettings, ImageSet
@@ -15,7 +15,7 @@ Row = tuple[str, str]  # (a class's folder, its name)
 
 
 def read_folders(
-    settings: DataSettings, missing: Sequence[str], problems: Problems, wrong: list[str], progress: Progress
+    settings: DataSettings, missing: Sequence[str], problems: DatasetIssues, wrong: list[str], progress: Progress
 ) -> tuple[ClassFolders, ClassFolders | None, tuple[str, ...], list[str]] | None:
     """(training images, those to evaluate, class names in label order, notes), of the sets whose root is not `missing`.
 
@@ -87,12 +87,16 @@ def _read(sets: Sequence[ImageSet], rows: Sequence[Row], source: str, wrong: lis
 
 
 def _usable(
-    part: Sequence[ClassFolders], rows: Sequence[Row], settings: DataSettings, problems: Problems, progress: Progress
+    part: Sequence[ClassFolders],
+    rows: Sequence[Row],
+    settings: DataSettings,
+    problems: DatasetIssues,
+    progress: Progress,
 ) -> ClassFolders:
     """The sets as one, without the pictures that cannot be read."""
     usable = ClassFolders([], [], [name for _, name in rows])
     for folders in part:
-        found = headers(folders.paths, settings.way == "dct", progress)
+        found = headers(folders.paths, settings.coefficients == "native", progress)
         for header, path, label in zip(found, folders.paths, folders.labels):
             if isinstance(header, str):
                 problems.report("unusable picture", header)

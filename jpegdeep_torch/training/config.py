@@ -12,12 +12,12 @@ from typing import Any
 from ..detection.loss import LossConfig
 from ..errors import ConfigError
 from ..models import ANCHOR_SCALES, MODELS
-from ..presets import PRESETS
+from ..presets import PRESETS, current_name
 from ..utils.settings import TomlError, build, merge, parse_toml, setting
 from .augmentation import AugmentationConfig
 from .optimization import OPTIMIZERS, SCHEDULES
 from .rules import contradictions
-from .samples import WAYS
+from .samples import TRAINING_COEFFICIENTS
 
 KINDS = ("voc", "coco", "imagenet")
 MONITORS = ("mAP", "accuracy", "validation_loss", "loss")
@@ -55,7 +55,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """way: how images become inputs, one of `samples.WAYS`; RGB networks take 'pixels'.
+    """coefficients: how images become inputs, one of `samples.TRAINING_COEFFICIENTS`; RGB networks take 'pixels'.
 
     classes: the class names in label order, or 'voc', 'coco', or 'all' that the training sets name, sorted.  ImageNet:
         the folders' names, or 'all'.
@@ -68,7 +68,7 @@ class DataSettings:
     train: tuple[ImageSet, ...] = field()
     evaluate: tuple[ImageSet, ...] = ()
     classes: tuple[str, ...] | str = "all"
-    way: str = setting("dct", choices=WAYS)
+    coefficients: str = setting("native", choices=TRAINING_COEFFICIENTS)
     preset: str = setting("voc", choices=sorted(PRESETS))
     difficult: bool = True
     lenient: bool = False
@@ -234,6 +234,17 @@ def _with_root(table: dict[str, Any], root: str) -> dict[str, Any]:
     return merge(table, {"data": sets})
 
 
+def with_current_names(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with the keys and words of today: `data.way` of versions before 0.2 is `data.coefficients`."""
+    data = table.get("data")
+    if not isinstance(data, Mapping) or "way" not in data:
+        return table
+    renamed = {("coefficients" if key == "way" else key): value for key, value in data.items()}
+    if isinstance(renamed["coefficients"], str):
+        renamed["coefficients"] = current_name(renamed["coefficients"])
+    return {**table, "data": renamed}
+
+
 def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[str, Any]:
     """The file's table on top of its base's."""
     path = Path(source)
@@ -246,7 +257,7 @@ def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[s
     if path in seen:
         raise ConfigError(f"{source}: is its own base")
     try:
-        table = parse_toml(path.read_text(encoding="utf-8-sig"))
+        table = with_current_names(parse_toml(path.read_text(encoding="utf-8-sig")))
     except (TomlError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: not readable as TOML ({error})") from None
     base = table.pop("base", None)
@@ -270,7 +281,7 @@ def _change(text: str, problems: list[str]) -> dict[str, Any]:
         parsed = value
     for name in reversed(key.strip().split(".")):
         parsed = {name: parsed}
-    return parsed
+    return with_current_names(parsed)
 
 
 def monitor_of(config: TrainingConfig) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.annotations import AnnotatedImage, Problems
+from ..data.annotations import AnnotatedImage, DatasetIssues
 from ..data.classes import KNOWN_CLASSES
-from ..data.coco import read_coco
+from ..data.coco import CocoSet, read_coco
 from ..data.imagenet import ClassFolders
 from ..data.voc import class_names_in, find_voc_folder, read_voc
 from ..errors import DatasetError
@@ -25,12 +25,14 @@ class TrainingData:
     """train, evaluate: images of a detector, or the folders of a classifier; `evaluate` may be empty (None).
 
     class_names: in label order.  notes: what was left out and what is worth knowing, a line each.
+    coco: of COCO, the set that `evaluate` is of, for its evaluator.
     """
 
     train: list[AnnotatedImage] | ClassFolders
     evaluate: list[AnnotatedImage] | ClassFolders | None
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
+    coco: CocoSet | None = None
 
     def __str__(self) -> str:
         train, evaluate = _count(self.train), _count(self.evaluate)
@@ -59,7 +61,7 @@ def find_training_data(
     sets = (*settings.train, *settings.evaluate)
     missing = sorted({each.root for each in sets if not Path(each.root).is_dir()})
     wrong += [f"{root}: no such folder (data.train, data.evaluate; --root DIR names another)" for root in missing]
-    problems = Problems(lenient=True)  # so that everything wrong is found, and not the first of it alone
+    problems = DatasetIssues(lenient=True)  # so that everything wrong is found, and not the first of it alone
     if settings.kind == "imagenet":
         folders = read_folders(settings, missing, problems, wrong, progress)
         data = None if folders is None else TrainingData(*folders)
@@ -93,25 +95,36 @@ class _Annotated:
     """Reads the sets of a detector: those whose root is there."""
 
     def __init__(
-        self, settings: DataSettings, missing: Sequence[str], problems: Problems, wrong: list[str], progress: Progress
+        self,
+        settings: DataSettings,
+        missing: Sequence[str],
+        problems: DatasetIssues,
+        wrong: list[str],
+        progress: Progress,
     ):
         self.settings, self.missing, self.problems, self.wrong = settings, missing, problems, wrong
         self.progress = progress
         self.usable: dict[Path, bool] = {}  # pictures looked at
+        self.coco_sets: dict[ImageSet, CocoSet] = {}
         self.unread = [each for each in settings.train if each.root in missing]
         self.names = self._class_names()
 
     def read(self) -> TrainingData | None:
         settings = self.settings
         train, evaluate = self._read(settings.train), self._read(settings.evaluate)
+        if settings.kind == "coco" and len(settings.evaluate) > 1:
+            self.wrong.append(
+                f"data.evaluate: {len(settings.evaluate)} sets, expected one: COCO's figures are of one file"
+            )
         if self.unread and settings.classes == "all":  # the names are perhaps in what could not be read
             self.problems.counts.pop("unknown class", None)
         if not self.names:
             return None
         notes = self._classes_without_objects(train)
         if settings.kind != "voc" or not settings.difficult:
-            train = [_without_neutral(image) for image in train]
-        return TrainingData(train, evaluate or None, self.names, notes)
+            train = [_without_ignored(image) for image in train]
+        coco = self.coco_sets.get(settings.evaluate[0]) if evaluate and settings.kind == "coco" else None
+        return TrainingData(train, evaluate or None, self.names, notes, coco)
 
     def _class_names(self) -> tuple[str, ...]:
         """In label order; of a COCO set without names of its own, () until the first one is read."""
@@ -149,12 +162,13 @@ class _Annotated:
             return read_voc(each.root, each.set, self.names, each.year or None, self.problems)
         found = read_coco(each.root, each.set, self.names, self.problems)
         self.names = self.names or tuple(found.class_names)
+        self.coco_sets[each] = found
         return found.images
 
     def _usable(self, images: list[AnnotatedImage]) -> list[AnnotatedImage]:
         """The images whose pictures can be read, and are of the size that their annotations give."""
         new = [image for image in images if image.path not in self.usable]
-        found = headers([image.path for image in new], self.settings.way == "dct", self.progress)
+        found = headers([image.path for image in new], self.settings.coefficients == "native", self.progress)
         for header, image in zip(found, new):  # in this order `found` comes to its end, and its threads with it
             self.usable[image.path] = False
             if isinstance(header, str):
@@ -183,6 +197,6 @@ class _Annotated:
         return []
 
 
-def _without_neutral(image: AnnotatedImage) -> AnnotatedImage:
-    keep = ~np.asarray(image.neutral)
-    return dataclasses.replace(image, boxes=image.boxes[keep], labels=image.labels[keep], neutral=image.neutral[keep])
+def _without_ignored(image: AnnotatedImage) -> AnnotatedImage:
+    keep = ~np.asarray(image.ignore)
+    return dataclasses.replace(image, boxes=image.boxes[keep], labels=image.labels[keep], ignore=image.ignore[keep])

@@ -44,7 +44,7 @@ def _header(path: Path, whole: bool, coefficients: bool) -> JpegHeader | str:
     if coefficients and (header.components not in (1, 3) or header.precision != 8):
         return (
             f"{path}: {header.components} components of {header.precision} bits, expected grayscale or YCbCr of 8 bits "
-            "where coefficients are read (data.way)"
+            "where coefficients are read (data.coefficients)"
         )
     return header
 

@@ -20,7 +20,7 @@ class Display:
 
 
 @dataclass
-class Window:
+class RunningMeans:
     """Sums over the steps since the last report."""
 
     images: int = 0

@@ -22,16 +22,16 @@ def contradictions(sound: Mapping[str, Any]) -> list[str]:
     return [line for line in found if line]
 
 
-def _way(name: str, way: str) -> str:
-    if MODELS[name].is_dct or way == "pixels":
+def _coefficients(name: str, coefficients: str) -> str:
+    if MODELS[name].is_dct or coefficients == "pixels":
         return ""
-    return f"data.way: {way!r}, expected 'pixels' for {name}, which reads RGB"
+    return f"data.coefficients: {coefficients!r}, expected 'pixels' for {name}, which reads RGB"
 
 
-def _library(way: str, pixels: str) -> str:
-    if way != "dct" or pixels == "opencv":
+def _library(coefficients: str, pixels: str) -> str:
+    if coefficients != "native" or pixels == "opencv":
         return ""
-    return f"augmentation.pixels: {pixels!r} changes no coefficients, expected 'opencv' for data.way 'dct'"
+    return f"augmentation.pixels: {pixels!r} changes no coefficients, expected 'opencv' for data.coefficients 'native'"
 
 
 def _kind(name: str, kind: str) -> str:
@@ -99,8 +99,8 @@ def _precision(precision: str, device: str) -> str:
 
 
 _RULES: list[tuple[tuple[str, ...], Rule]] = [
-    (("model.name", "data.way"), _way),
-    (("data.way", "augmentation.pixels"), _library),
+    (("model.name", "data.coefficients"), _coefficients),
+    (("data.coefficients", "augmentation.pixels"), _library),
     (("model.name", "data.kind"), _kind),
     (("model.name", "data.preset"), _preset),
     (("model.init", "model.scale_to_data"), _fresh),

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, TrainingError
-from ..utils.distributed import agreed
+from ..utils.distributed import collective_errors
 from ..utils.environment import machine, versions
 from ..utils.files import write_json, written_whole
 from ..utils.settings import differences, parse_toml, to_toml
 from ..weights import save_weights
-from .config import TrainingConfig
+from .config import TrainingConfig, with_current_names
 
 CONFIG, VERSIONS, LOG, STATE = "config.toml", "versions.json", "log.jsonl", "state.pt"
 LAST, BEST, TENSORBOARD = "last.safetensors", "best.safetensors", "tensorboard"
@@ -42,7 +42,7 @@ class RunFolder:
         self.path, self.writes = Path(path), writes
         self._log: Any = None
         self._board: Any = None
-        with agreed():
+        with collective_errors():
             if writes:
                 self._begin(config, resume)
 
@@ -86,11 +86,11 @@ class RunFolder:
                 torch.save(state, temporary)
 
     def save_model(
-        self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...], dct: str | None
+        self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...], coefficients: str | None
     ) -> None:
         """Writes `name` (LAST or BEST), which Detector.load and Classifier.load read."""
         if self.writes:
-            save_weights(model, self.path / name, preset, class_names, dct)
+            save_weights(model, self.path / name, preset, class_names, coefficients)
 
     def save_bad_batch(self, contents: dict[str, Any], rank: int) -> Path:
         """For a look at what made the loss infinite, in any process: each has a batch of its own."""
@@ -154,7 +154,7 @@ def read_log(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
 def _compared(held: Path, config: TrainingConfig, has_state: bool) -> TrainingConfig:
     """`config` as it is to be written again.  TrainingError where the run in the folder was one of other settings."""
     try:
-        before = parse_toml(held.read_text(encoding="utf-8"))
+        before = with_current_names(parse_toml(held.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{held}: cannot be read ({error}), expected the configuration of the run") from None
     began = before.get("model", {})

@@ -12,7 +12,7 @@ Key = tuple[int, int]  # (index of the image, seed of everything random about it
 
 
 @dataclass
-class Stream(Sampler[list[Key]]):
+class TrainingSampler(Sampler[list[Key]]):
     """The keys of steps `first_step` to `last_step`, a list a step, for one of `world` processes.
 
     Place p of the stream is the same image with the same seed however many processes read it, so several processes see

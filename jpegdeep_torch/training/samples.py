@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
-from ..data.dataset import batch_rooms, prepare_inputs
+from ..data.dataset import batch_buffers, prepare_inputs
 from ..data.handover import Lease, passed, unpassed
 from ..data.reading import Clock, InputReader, read_bytes
 from ..errors import DatasetError, JpegDeepError, ModelError
@@ -40,7 +40,7 @@ from .augmentation import (
     render_pixels,
 )
 
-WAYS = ("dct", "pixels", "reencode")
+TRAINING_COEFFICIENTS = ("native", "pixels", "reencode")
 _DECODERS = tuple(name for name in DECODERS if name != "pillow-draft")  # which changes the size of the image
 
 
@@ -48,7 +48,7 @@ _DECODERS = tuple(name for name in DECODERS if name != "pillow-draft")  # which 
 class TrainingBatch:
     """What a worker hands over.
 
-    inputs: RGB networks, and way 'pixels': (pixels (N, 3, S, S) uint8 RGB,); DCT networks otherwise: (luma
+    inputs: RGB networks, and coefficients 'pixels': (pixels (N, 3, S, S) uint8 RGB,); DCT networks otherwise: (luma
         (N, 64, H, W), chroma (N, 128, H/2, W/2)) int16, or luma alone.  Channels last in memory.
     boxes: (N, M, 4) float64: xmin, ymin, xmax, ymax as fractions 0..1 of the network's input; rows of zeros after each
         image's own.  M is the most in the batch, and at least 1.  In float32 some would take other anchors.
@@ -95,22 +95,30 @@ class _Samples(Dataset, ABC):
     """
 
     def __init__(
-        self, config: ModelConfig, preset: Preset, way: str, augmentation: AugmentationConfig, decoder: str
+        self, config: ModelConfig, preset: Preset, coefficients: str, augmentation: AugmentationConfig, decoder: str
     ) -> None:
-        if way not in WAYS:
-            raise ModelError(f"unknown way {way!r}: expected one of {', '.join(WAYS)}")
-        if way != "pixels" and not config.is_dct:
-            raise ModelError(f"{config.name}: takes pixels, not coefficients: expected way 'pixels', not {way!r}")
+        if coefficients not in TRAINING_COEFFICIENTS:
+            raise ModelError(
+                f"unknown coefficients {coefficients!r}: expected one of {', '.join(TRAINING_COEFFICIENTS)}"
+            )
+        if coefficients != "pixels" and not config.is_dct:
+            raise ModelError(
+                f"{config.name}: takes pixels, not coefficients: expected coefficients 'pixels', not {coefficients!r}"
+            )
         if decoder not in _DECODERS:
             raise ModelError(f"decoder {decoder!r} does not do for training: expected one of {', '.join(_DECODERS)}")
-        if way == "dct" and augmentation.pixels != "opencv":
-            raise ModelError(f"way 'dct' changes coefficients, not pixels: expected augmentation by 'opencv', not "
+        if coefficients == "native" and augmentation.pixels != "opencv":
+            raise ModelError(f"'native' changes coefficients, not pixels: expected augmentation by 'opencv', not "
                              f"{augmentation.pixels!r}")  # fmt: skip
-        self.config, self.preset, self.way = config, preset, way
+        self.config, self.preset, self.coefficients = config, preset, coefficients
         self.augmentation, self.decoder = augmentation, decoder
         # Gives the batches' memory and reads what is not to be changed: as at inference.
-        taken = dataclasses.replace(config, inputs="rgb") if way == "pixels" else config
-        self.reader = InputReader(taken, preset if way == "pixels" else dataclasses.replace(preset, dct=way), decoder)
+        taken = dataclasses.replace(config, inputs="rgb") if coefficients == "pixels" else config
+        self.reader = InputReader(
+            taken,
+            preset if coefficients == "pixels" else dataclasses.replace(preset, coefficients=coefficients),
+            decoder,
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
         return self.__getitems__([key])
@@ -118,7 +126,7 @@ class _Samples(Dataset, ABC):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch:
         """The batch of these (index, seed).  JpegError, DatasetError: the first image that cannot be used."""
         started = time.perf_counter()
-        rooms, views, lease = batch_rooms(self.reader, len(keys))
+        rooms, views, lease = batch_buffers(self.reader, len(keys))
         targets = [
             self._read(index, np.random.default_rng(seed), tuple(view[place] for view in views))
             for place, (index, seed) in enumerate(keys)
@@ -144,18 +152,18 @@ class _Samples(Dataset, ABC):
         self, data: bytes, name: str, geometry: Geometry, photometric: Photometric, out: tuple[np.ndarray, ...]
     ) -> None:
         fill, preset = self.augmentation.expand_fill_rgb, self.preset
-        if self.way == "dct":
+        if self.coefficients == "native":
             options = {"requantize": preset.requantize, "antialias": preset.antialias}
             render_coefficients(data, name, geometry, photometric, fill, out, **options)
             return
-        rendered = out[0] if self.way == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
+        rendered = out[0] if self.coefficients == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
         render_pixels(decode_rgb(data, name, decoder=self.decoder), geometry, photometric, fill, rendered)
-        if self.way == "reencode":
+        if self.coefficients == "reencode":
             self._write(rendered, name, out)
 
     def _write(self, rendered: np.ndarray, name: str, out: tuple[np.ndarray, ...]) -> None:
         """(S, S, 3) uint8 -> one item's inputs."""
-        planes = (rendered,) if self.way == "pixels" else reencode(rendered, self.preset.quality, name)
+        planes = (rendered,) if self.coefficients == "pixels" else reencode(rendered, self.preset.quality, name)
         for room, plane in zip(out, planes):
             room[...] = plane
 
@@ -173,17 +181,17 @@ class DetectionSamples(_Samples):
         config: ModelConfig,
         preset: Preset,
         *,
-        way: str = "dct",
+        coefficients: str = "native",
         augmentation: AugmentationConfig,
         decoder: str = DEFAULT_DECODER,
     ):
-        """way: 'dct' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels' augments
-        pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode' augments pixels,
-        compresses them and reads the coefficients, as the reference does (DCT networks).
+        """coefficients: 'native' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels'
+        augments pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode' augments
+        pixels, compresses them and reads the coefficients, as the reference does (DCT networks).
 
-        DatasetError for no images, ModelError for a way or decoder that does not do.
+        DatasetError for no images, ModelError for coefficients or a decoder that does not do.
         """
-        super().__init__(config, preset, way, augmentation, decoder)
+        super().__init__(config, preset, coefficients, augmentation, decoder)
         if not images:
             raise DatasetError("no images to train on: expected at least one")
         self.images = images
@@ -197,39 +205,61 @@ class DetectionSamples(_Samples):
     def _read(self, index, random, out) -> tuple[np.ndarray, np.ndarray]:
         """One image's (boxes, labels)."""
         image, name = self.images[index], str(self.images[index].path)
-        size = image.height_px, image.width_px
-        edges = np.array((image.width_px, image.height_px) * 2, np.float64)
-        boxes = np.clip(image.boxes.astype(np.float64), 0, edges)
+        size, boxes = (image.height_px, image.width_px), _boxes_inside(image)
         data = read_bytes(image.path, name)
         header = read_header(data, name)
-        if (header.height, header.width) != size:
-            raise DatasetError(
-                f"{name}: the picture is {header.width}x{header.height} px, expected {size[1]}x{size[0]}, which its "
-                "annotation gives"
-            )
+        check_image_size(image, header.height, header.width)
         config = self.augmentation
         if self._by_torchvision:
             pixels = decode_rgb(data, name, decoder=self.decoder)
             rendered, mapped, kept = augment_detection(pixels, boxes, config, self.config.image_size, random)
             self._write(rendered, name, out)
             return mapped[kept], image.labels[kept]
-        if config.enabled:
-            geometry = draw_detection_geometry(config, random, size, self.config.image_size, boxes)
-            self._render(data, name, geometry, draw_photometric(config, random), out)
-        else:
-            geometry = plain_geometry(size, self.config.image_size)
+        if not config.enabled:
             self.reader.read_contents(data, name, out, Clock())
-        mapped, kept = geometry.map_boxes(boxes, config.min_box_px if config.enabled else 0.0)
+            return unaugmented_targets(image, self.config.image_size)
+        geometry = draw_detection_geometry(config, random, size, self.config.image_size, boxes)
+        self._render(data, name, geometry, draw_photometric(config, random), out)
+        mapped, kept = geometry.map_boxes(boxes, config.min_box_px)
         return mapped[kept], image.labels[kept]
 
     def _stack(self, targets):
-        most = max(1, *(len(labels) for _, labels in targets))
-        boxes = np.zeros((len(targets), most, 4), np.float64)
-        labels = np.zeros((len(targets), most), np.int64)
-        for i, (own_boxes, own_labels) in enumerate(targets):
-            boxes[i, : len(own_boxes)] = own_boxes
-            labels[i, : len(own_labels)] = own_labels
-        return torch.from_numpy(boxes), torch.from_numpy(labels)
+        return stack_targets(targets)
+
+
+def check_image_size(image: AnnotatedImage, height: int, width: int) -> None:
+    """DatasetError where the picture, of `height` and `width` in pixels, is not of the size its annotation gives."""
+    if (height, width) != (image.height_px, image.width_px):
+        raise DatasetError(
+            f"{image.path}: the picture is {width}x{height} px, expected {image.width_px}x{image.height_px}, which its "
+            "annotation gives"
+        )
+
+
+def _boxes_inside(image: AnnotatedImage) -> np.ndarray:
+    """(K, 4) float64: its boxes, in pixels, cut to the image."""
+    edges = np.array((image.width_px, image.height_px) * 2, np.float64)
+    return np.clip(image.boxes.astype(np.float64), 0, edges)
+
+
+def unaugmented_targets(image: AnnotatedImage, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(boxes (K, 4) float64 as fractions of the image, labels (K,) int64) of the objects with an area inside it.
+
+    size: pixels per side of the network's input, to whose grid the augmented boxes of other images are mapped as well.
+    """
+    mapped, kept = plain_geometry((image.height_px, image.width_px), size).map_boxes(_boxes_inside(image), 0.0)
+    return mapped[kept], image.labels[kept]
+
+
+def stack_targets(targets: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """(boxes, labels) of each image -> a TrainingBatch's `boxes` and `labels`."""
+    most = max(1, *(len(labels) for _, labels in targets))
+    boxes = np.zeros((len(targets), most, 4), np.float64)
+    labels = np.zeros((len(targets), most), np.int64)
+    for i, (own_boxes, own_labels) in enumerate(targets):
+        boxes[i, : len(own_boxes)] = own_boxes
+        labels[i, : len(own_labels)] = own_labels
+    return torch.from_numpy(boxes), torch.from_numpy(labels)
 
 
 class ClassificationSamples(_Samples):
@@ -245,12 +275,12 @@ class ClassificationSamples(_Samples):
         config: ModelConfig,
         preset: Preset,
         *,
-        way: str = "dct",
+        coefficients: str = "native",
         augmentation: AugmentationConfig,
         decoder: str = DEFAULT_DECODER,
     ):
         """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; the rest as in DetectionSamples."""
-        super().__init__(config, preset, way, augmentation, decoder)
+        super().__init__(config, preset, coefficients, augmentation, decoder)
         if not paths or len(paths) != len(labels):
             raise DatasetError(f"{len(paths)} images and {len(labels)} labels, expected as many, and at least one")
         self.paths, self.labels = paths, labels
@@ -306,17 +336,17 @@ def prepare_training_inputs(
     inputs: Sequence[Tensor],
     config: ModelConfig,
     preset: Preset,
-    way: str,
+    coefficients: str,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, ...]:
     """A batch's inputs -> what the network takes: floating point, on `device`.
 
-    With way 'pixels' a DCT network's coefficients are made there, by a blockwise DCT, quantised as the preset's own way
-    to coefficients does: `quality` for 'reencode', `requantize` (perhaps None) for 'dct'.
+    With coefficients 'pixels' a DCT network's coefficients are made there, by a blockwise DCT, and quantised as the
+    preset's `coefficients` are: `quality` for 'reencode', `requantize` (perhaps None) for 'native'.
     """
-    if config.is_dct and way == "pixels":
-        quality = preset.quality if preset.dct == "reencode" else preset.requantize
+    if config.is_dct and coefficients == "pixels":
+        quality = preset.quality if preset.coefficients == "reencode" else preset.requantize
         pixels = inputs[0].to(device, non_blocking=True)
         planes = blockwise_dct(pixels, quality, chroma=config.inputs != "dct_y")
         inputs = tuple(plane.permute(0, 3, 1, 2) for plane in planes)

@@ -53,7 +53,7 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout that draws for the images of all processes and takes its own, which lie as `Stream` deals them out.
+    """Dropout that draws for the images of all processes and takes its own, as `TrainingSampler` deals them out.
 
     From the same seed everywhere, an image loses what it would lose in one process with a batch as large.
     """

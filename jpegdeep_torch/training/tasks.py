@@ -1,9 +1,10 @@
-"""What is learnt: the loss of a batch and the figures of an evaluation, of detectors and of classifiers."""
+"""What a run learns: the loss of a batch and the figures of an evaluation, of detectors and of classifiers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,149 +13,182 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..data.dataset import batch_loader
-from ..detection import NMSConfig, detect, ssd300_anchors
-from ..detection.loss import multibox_loss
+from ..data.dataset import Batch
+from ..detection import ssd300_anchors
+from ..detection.loss import Loss, multibox_loss
 from ..detection.matcher import Targets, match_anchors
-from ..errors import JpegDeepError
+from ..evaluation.coco import coco_results, evaluate_coco
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
+from ..inference.classifier import Classifier
+from ..inference.detector import Detector
+from ..inference.predictor import Predictor
 from ..models import ModelConfig
 from ..presets import get_preset
-from ..utils.distributed import agreed, gathered_objects, rank, world_size
-from .augmentation import AugmentationConfig
+from ..utils.distributed import collective_errors, gathered_objects, rank, world_size
 from .config import TrainingConfig
 from .datasets import TrainingData
-from .samples import ClassificationSamples, DetectionSamples, Reported, TrainingBatch, prepare_training_inputs
+from .samples import (
+    ClassificationSamples,
+    DetectionSamples,
+    TrainingBatch,
+    check_image_size,
+    prepare_training_inputs,
+    stack_targets,
+    unaugmented_targets,
+)
 
 LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
 Network = Callable[..., Any]
+Figures = dict[str, float]
 
 
 class Task(ABC):
-    """`config` and `data` made into batches, losses and figures."""
+    """`config` and `data` made into batches, losses and figures.
+
+    Training reads augmented samples of its own.  Evaluation runs the steps of a Predictor, as users do: a network whose
+    coefficients training makes of augmented pixels is evaluated on files by 'reencode'.
+    """
 
     def __init__(self, config: TrainingConfig, data: TrainingData, network: ModelConfig, device: torch.device):
         self.config, self.data, self.network, self.device = config, data, network, device
-        self.way = config.data.way
-        # What training makes of augmented pixels on the device, evaluation takes from the files as a user will.
-        self.evaluation_way = "reencode" if network.is_dct and self.way == "pixels" else self.way
-        coefficients = ("dct" if self.way == "dct" else "reencode") if network.is_dct else None
-        self.preset = get_preset(config.data.preset, coefficients)
-
-    def training_samples(self) -> Dataset:
-        return self._samples(self.data.train, self.way, self.config.augmentation)
+        coefficients = "native" if config.data.coefficients == "native" else "reencode"
+        self.preset = get_preset(config.data.preset, coefficients if network.is_dct else None)
 
     @abstractmethod
-    def _samples(self, part: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
-        """`part` of the data, which is its `train` or `evaluate`, as samples."""
+    def training_samples(self) -> Dataset:
+        """The training images, augmented."""
 
     @abstractmethod
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """(what to differentiate, parts whose sums over all processes are to be reported; 'loss' is one of them)."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
-        """Figures of `model`, which is in eval mode, on the images to evaluate; the same in every process.
+    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+        """Figures of `model` on the images to evaluate; the same in every process.
+
+        progress: called with the number of images of each batch.
 
         JpegError, DatasetError: an image cannot be used; where that was another process's, FailedElsewhere.
         """
 
-    def answers(self, model: Network, batch: TrainingBatch) -> Any:
-        """What `model` makes of a batch of the training samples."""
-        return model(*self._inputs(batch, self.way))
+    def outputs(self, model: Network, batch: TrainingBatch) -> Any:
+        """What `model` gives for a batch of the training samples."""
+        coefficients = self.config.data.coefficients
+        return model(*prepare_training_inputs(batch.inputs, self.network, self.preset, coefficients, self.device))
 
-    def _inputs(self, batch: TrainingBatch, way: str) -> tuple[Tensor, ...]:
-        return prepare_training_inputs(batch.inputs, self.network, self.preset, way, self.device)
+    def _predictor(self, kind: type[Predictor], model: nn.Module) -> Any:
+        run, workers = self.config.run, self.config.data.workers
+        return kind(model, self.preset, self.device, batch_size=run.batch_size, workers=workers)
 
-    def _evaluation_batches(self, samples: Dataset, progress: Callable[[int], None]) -> Iterator[TrainingBatch]:
-        """This process's share of the images, in order.  JpegError, DatasetError."""
-        keys = [(index, 0) for index in range(rank(), len(samples), world_size())]
-        size, workers = self.config.run.batch_size, self.config.data.workers
-        batches = [keys[i : i + size] for i in range(0, len(keys), size)]
-        for batch in batch_loader(Reported(samples), batches, workers, self.device):
-            if isinstance(batch, JpegDeepError):
-                raise batch
-            yield batch
-            progress(len(batch.names))
+    def _predicted(
+        self, predictor: Predictor, paths: list[Path], progress: Callable[[int], None]
+    ) -> Iterator[tuple[list[int], Batch, tuple[Tensor, ...], list[Any]]]:
+        """(the images' indices in `paths`, batch, outputs, values) of this process's share of the images, in order."""
+        own = range(rank(), len(paths), world_size())
+        for batch in predictor.read([paths[index] for index in own]):
+            if batch.errors:
+                raise batch.errors[0][1]
+            outputs = predictor.forward(predictor.prepare(batch))
+            values = predictor.postprocess(outputs, batch.image_sizes)
+            yield [own[index] for index in batch.indices], batch, outputs, values
+            progress(len(batch))
 
 
 class DetectionTask(Task):
+    """The multibox loss, and the mAP: COCO's for COCO, VOC's for others."""
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         scales = self.network.anchor_scales
         self.anchors = ssd300_anchors(scales, self.device)
         self.precise_anchors = ssd300_anchors(scales, self.device, torch.float64)
 
-    def _samples(self, images: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
-        return DetectionSamples(images, self.network, self.preset, way=way, augmentation=augmentation)
+    def training_samples(self) -> Dataset:
+        return DetectionSamples(
+            self.data.train, self.network, self.preset, coefficients=self.config.data.coefficients,
+            augmentation=self.config.augmentation,
+        )  # fmt: skip
 
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self._loss(self.answers(model, batch), batch, together=True)
+        loss = self._loss(self.outputs(model, batch), self.targets(batch.boxes, batch.labels), together=True)
         class_loss, box_loss = loss.class_per_image.detach().sum(), loss.box_per_image.detach().sum()
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
-    def _loss(self, outputs: tuple[Tensor, Tensor], batch: TrainingBatch, together: bool):
-        return multibox_loss(*outputs, self.targets(batch), self.anchors, self.config.loss, together=together)
+    def _loss(self, outputs: tuple[Tensor, Tensor], targets: Targets, together: bool) -> Loss:
+        return multibox_loss(*outputs, targets, self.anchors, self.config.loss, together=together)
 
-    def targets(self, batch: TrainingBatch) -> Targets:
-        """What the network is to answer; matched in float64, as the reference."""
+    def targets(self, boxes: Tensor, labels: Tensor) -> Targets:
+        """What the network is to give for a TrainingBatch's `boxes` and `labels`, matched in float64."""
         settings = self.config.loss
-        boxes, labels = batch.boxes.to(self.device), batch.labels.to(self.device)
+        boxes, labels = boxes.to(self.device), labels.to(self.device)
         return match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
         images = self.data.evaluate
-        samples = self._samples(images, self.evaluation_way, AugmentationConfig.none())
+        detector = self._predictor(Detector, model)
         found: list[tuple[int, dict[str, np.ndarray]]] = []
         loss_sum, positives = 0.0, 0
-        with agreed():
-            for batch in self._evaluation_batches(samples, progress):
-                outputs = model(*self._inputs(batch, self.evaluation_way))
-                loss = self._loss(outputs, batch, together=False)
+        with collective_errors():
+            for indices, batch, outputs, values in self._predicted(detector, [i.path for i in images], progress):
+                own = [images[index] for index in indices]
+                for image, size in zip(own, batch.image_sizes.tolist()):
+                    check_image_size(image, *size)
+                boxes, labels = stack_targets([unaugmented_targets(image, self.network.image_size) for image in own])
+                loss = self._loss(outputs, self.targets(boxes, labels), together=False)
                 loss_sum += float(loss.total) * max(1, int(loss.positives))
                 positives += int(loss.positives)
-                indices = [index for index, _ in batch.keys]
-                sizes = torch.tensor([(images[i].height_px, images[i].width_px) for i in indices])
-                answers = detect(*outputs, self.anchors, sizes, NMSConfig())
-                found += [(i, {k: v.cpu().numpy() for k, v in a.items()}) for i, a in zip(indices, answers)]
+                found += [(i, {k: v.numpy() for k, v in value.items()}) for i, value in zip(indices, values)]
         shares = gathered_objects((found, loss_sum, positives))
-        in_order = [answer for _, answer in sorted((f for share in shares for f in share[0]), key=lambda f: f[0])]
-        result = evaluate_voc(images, in_order, self.data.class_names)
+        in_order = [value for _, value in sorted((f for share in shares for f in share[0]), key=lambda f: f[0])]
+        figures = (self._coco_figures if self.data.coco else self._voc_figures)(in_order)
+        return figures | {"validation_loss": sum(s[1] for s in shares) / max(1, sum(s[2] for s in shares))}
+
+    def _voc_figures(self, found: list[Any]) -> Figures:
+        result = evaluate_voc(self.data.evaluate, found, self.data.class_names)
         figures = {"mAP": result.mean["area"], "mAP_11_points": result.mean["11_points"]}
-        figures["validation_loss"] = sum(s[1] for s in shares) / max(1, sum(s[2] for s in shares))
         return figures | {f"AP/{name}": ap for name, ap in zip(result.class_names, result.ap["area"])}
+
+    def _coco_figures(self, found: list[Any]) -> Figures:
+        """As the command `jpegdeep eval coco` has them; 'mAP' is COCO's AP."""
+        coco = self.data.coco
+        id_of = dict(zip((image.path for image in coco.images), coco.image_ids))
+        image_ids = [id_of[image.path] for image in self.data.evaluate]
+        rows = coco_results(found, image_ids, coco.category_ids)
+        result = evaluate_coco(coco.annotation_file, rows, coco.category_ids, coco.class_names, image_ids)
+        return {"mAP": result.figures["AP"], **result.figures, **{f"AP/{c.name}": c.ap for c in result.classes}}
 
 
 class ClassificationTask(Task):
-    def _samples(self, folders: Any, way: str, augmentation: AugmentationConfig) -> Dataset:
+    """Cross entropy, and top-1 and top-5 accuracy."""
+
+    def training_samples(self) -> Dataset:
         return ClassificationSamples(
-            folders.paths, folders.labels, self.network, self.preset, way=way, augmentation=augmentation
-        )
+            self.data.train.paths, self.data.train.labels, self.network, self.preset,
+            coefficients=self.config.data.coefficients, augmentation=self.config.augmentation,
+        )  # fmt: skip
 
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, labels = self.answers(model, batch).float(), batch.labels.to(self.device)
+        logits, labels = self.outputs(model, batch).float(), batch.labels.to(self.device)
         loss = F.cross_entropy(logits, labels)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss.detach() / world_size(), "training_accuracy": hits / world_size()}
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
         folders = self.data.evaluate
-        samples = self._samples(folders, self.evaluation_way, AugmentationConfig.none())
-        rows: list[tuple[np.ndarray, np.ndarray, list[int]]] = []
+        classifier = self._predictor(Classifier, model)
+        rows: list[tuple[int, np.ndarray, np.ndarray]] = []
         loss_sum = 0.0
-        with agreed():
-            for batch in self._evaluation_batches(samples, progress):
-                logits, labels = model(*self._inputs(batch, self.evaluation_way)).float(), batch.labels.to(self.device)
-                loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-                best = logits.softmax(dim=1).topk(min(5, logits.shape[1]))
-                rows.append((best.indices.cpu().numpy(), best.values.cpu().numpy(), labels.cpu().tolist()))
+        with collective_errors():
+            for indices, _, outputs, values in self._predicted(classifier, folders.paths, progress):
+                labels = torch.tensor([folders.labels[index] for index in indices], device=self.device)
+                loss_sum += float(F.cross_entropy(outputs[0].float(), labels, reduction="sum"))
+                rows += [(i, v["classes"].numpy(), v["probabilities"].numpy()) for i, v in zip(indices, values)]
         shares = gathered_objects((rows, loss_sum))
-        rows = [row for share in shares for row in share[0]]
-        predictions, probabilities = (np.concatenate([row[k] for row in rows]) for k in (0, 1))
-        labels = [label for row in rows for label in row[2]]
-        result = evaluate_imagenet(predictions, probabilities, labels)
-        loss = sum(share[1] for share in shares) / len(labels)
+        rows = sorted((row for share in shares for row in share[0]), key=lambda row: row[0])
+        indices, predictions, probabilities = zip(*rows)
+        result = evaluate_imagenet(np.stack(predictions), np.stack(probabilities), [folders.labels[i] for i in indices])
+        loss = sum(share[1] for share in shares) / len(rows)
         return {"accuracy": result.top1, "top5_accuracy": result.top5, "validation_loss": loss}
 
 

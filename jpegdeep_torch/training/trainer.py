@@ -16,14 +16,22 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.dataset import batch_loader
 from ..errors import JpegDeepError, TrainingError
 from ..models import create_model, model_config
-from ..utils.distributed import agreed, all_summed, gathered_objects, is_distributed, raise_together, rank, world_size
+from ..utils.distributed import (
+    all_summed,
+    collective_errors,
+    gathered_objects,
+    is_distributed,
+    raise_together,
+    rank,
+    world_size,
+)
 from .config import TrainingConfig, monitor_of
 from .datasets import TrainingData
 from .initialization import initialize, scale_to_data
 from .optimization import Progress, learning_rate, make_average, make_optimizer, total_norm
-from .report import Display, Window
+from .report import Display, RunningMeans
 from .run_folder import BEST, LAST, RunFolder
-from .sampler import Stream, mixed
+from .sampler import TrainingSampler, mixed
 from .samples import Reported, TrainingBatch
 from .synchronized import share_dropout, synchronize_batch_norm
 from .tasks import LARGER_IS_BETTER, TASKS
@@ -51,7 +59,7 @@ class Trainer:
         self.config, self.data, self.folder, self.device = config, data, folder, device
         self.display, run = display or Display(), config.run
         state = self._held_state()
-        with agreed():
+        with collective_errors():
             self.model = self._new_model(is_held=state is not None)
         if run.sync_batch_norm and is_distributed():
             synchronize_batch_norm(self.model)
@@ -66,7 +74,7 @@ class Trainer:
         self.monitor = monitor_of(config)
         self.progress = Progress(self.monitor in LARGER_IS_BETTER)
         self.step = 0  # steps done
-        self.window, self.epoch = Window(), Window()
+        self.window, self.epoch = RunningMeans(), RunningMeans()
         self.figures: dict[str, float] = {}
         if state is not None:
             self._resume(state)
@@ -81,7 +89,7 @@ class Trainer:
         Without the number of processes, of older runs, any will do.
         """
         path = self.folder.path
-        with agreed():
+        with collective_errors():
             state = self.folder.load_state()
             processes = world_size() if state is None else state.get("world_size", world_size())
             if processes != world_size():
@@ -145,7 +153,9 @@ class Trainer:
     def _batches(self) -> Iterator[tuple[TrainingBatch, float, float]]:
         """(batch, seconds waited for it, when it was there)."""
         run, workers = self.config.run, self.config.data.workers
-        stream = Stream(len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size())
+        stream = TrainingSampler(
+            len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size()
+        )
         loader = batch_loader(Reported(self.samples), stream, workers, self.device)
         asked = time.perf_counter()
         for batch in loader:
@@ -228,14 +238,14 @@ class Trainer:
         self.display.step(self.step, shown)
         if self.step % self.config.run.log_steps == 0:
             self.folder.log(self.step, figures, "step")
-            self.window = Window()
+            self.window = RunningMeans()
 
     def _end_epoch(self, batch: TrainingBatch) -> None:
         """`batch` was the last."""
         run, epoch = self.config.run, self.step // self.steps_per_epoch
         figures = self.epoch.figures()
         self.folder.log(self.step, {"epoch": epoch, **figures}, "epoch")
-        self.epoch = Window()
+        self.epoch = RunningMeans()
         line = f"epoch {epoch} of {run.epochs}: loss {figures['loss']:.4f}, {figures['images_per_s']:.1f} images/s"
         measured = {"loss": figures["loss"]}
         due = run.evaluate_every and (epoch % run.evaluate_every == 0 or epoch == run.epochs)
@@ -264,8 +274,8 @@ class Trainer:
 
     def _save_model(self, name: str) -> None:
         model = self._evaluated_model()
-        dct = self.task.preset.dct if model.config.is_dct else None
-        self.folder.save_model(name, model, self.config.data.preset, tuple(self.data.class_names), dct)
+        coefficients = self.task.preset.coefficients if model.config.is_dct else None
+        self.folder.save_model(name, model, self.config.data.preset, tuple(self.data.class_names), coefficients)
 
     def _save_state(self) -> None:
         state: dict[str, Any] = {
@@ -284,10 +294,10 @@ class Trainer:
     def _scale_to_data(self) -> None:
         """The same in every process, and for any number of them: all see the images that one would see first."""
         torch.manual_seed(mixed(self.config.run.seed, 0))
-        keys = next(iter(Stream(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)))
-        with agreed():
+        keys = next(iter(TrainingSampler(len(self.samples), _IMAGES_TO_SCALE, self.config.run.seed, 0, 1)))
+        with collective_errors():
             batch = self.samples.__getitems__(keys)
-        scale_to_data(self.model.train(), lambda: self.task.answers(self.model, batch))
+        scale_to_data(self.model.train(), lambda: self.task.outputs(self.model, batch))
 
     def _resume(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
@@ -297,6 +307,6 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.progress = Progress(**state["progress"])
-        self.epoch = Window(**state["epoch"])
+        self.epoch = RunningMeans(**state["epoch"])
         self.figures = state["figures"]
         self.display.say(f"going on after step {self.step} of {self.last_step}")

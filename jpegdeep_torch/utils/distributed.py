@@ -91,7 +91,7 @@ def raise_together(error: JpegDeepError | None) -> None:
 
 
 @contextmanager
-def agreed() -> Iterator[None]:
+def collective_errors() -> Iterator[None]:
     """A block that every process ends well, or none: see `raise_together`.  In it, no process waits for another."""
     error = None
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jpegdeep_torch.data.annotations import Problems
+from jpegdeep_torch.data.annotations import DatasetIssues
 from jpegdeep_torch.data.coco import export_coco, read_coco
 from jpegdeep_torch.data.imagenet import read_imagenet
 from jpegdeep_torch.data.voc import class_names_in, find_voc_folder, read_voc
@@ -56,13 +56,13 @@ def test_voc_reads_objects_in_order(voc):
     (image,) = read_voc(root, "test", NAMES)
     assert (image.name, image.height_px, image.width_px) == ("a", 48, 64)
     assert image.boxes.tolist() == [[5, 6, 30, 40], [1.5, 2, 64, 48]]
-    assert image.labels.tolist() == [1, 2] and image.neutral.tolist() == [False, True]
+    assert image.labels.tolist() == [1, 2] and image.ignore.tolist() == [False, True]
     assert class_names_in(root) == ["cat", "dog"]
 
 
 def test_voc_takes_the_size_from_the_picture_where_the_annotation_has_none(voc):
     (image,) = read_voc(voc({"a": xml(item(extra=""), size="")}), "test", NAMES)
-    assert (image.height_px, image.width_px) == (48, 64) and not image.neutral.any()
+    assert (image.height_px, image.width_px) == (48, 64) and not image.ignore.any()
 
 
 def test_voc_finds_the_year_in_a_devkit(tmp_path):
@@ -92,7 +92,7 @@ def test_voc_strict_names_file_and_object_lenient_counts(voc, kind):
     with pytest.raises(DatasetError) as caught:
         read_voc(root, "test", NAMES)
     assert all(word in str(caught.value) for word in ("a.xml", *words)), str(caught.value)
-    problems = Problems(lenient=True)
+    problems = DatasetIssues(lenient=True)
     images = {image.name: image for image in read_voc(root, "test", NAMES, problems=problems)}
     assert dict(problems.counts) == {kind: 1} and "b" in images and kind in problems.summary()[0]
     assert ("a" not in images) if left is None else len(images["a"].labels) == left
@@ -100,7 +100,7 @@ def test_voc_strict_names_file_and_object_lenient_counts(voc, kind):
 
 def test_voc_keeps_the_inside_of_a_box_when_lenient(voc):
     root = voc({"a": xml(item(box=("-5", "6", "70", "40")) + item(box=("100", "6", "120", "40")))})
-    (image,) = read_voc(root, "test", NAMES, problems=Problems(lenient=True))
+    (image,) = read_voc(root, "test", NAMES, problems=DatasetIssues(lenient=True))
     assert image.boxes.tolist() == [[0, 6, 64, 40]]
 
 
@@ -129,7 +129,7 @@ def test_bccd_is_read_whole(shared):
     assert len(images) == 72 and sum(len(image.labels) for image in images) == 945
     with pytest.raises(DatasetError, match=r"BloodImage_00338\.xml: object 13 \(RBC\)"):
         read_voc(root, "trainval", ("RBC", "WBC", "Platelets"))
-    problems = Problems(lenient=True)
+    problems = DatasetIssues(lenient=True)
     assert len(read_voc(root, "trainval", ("RBC", "WBC", "Platelets"), problems=problems)) == 292
     assert problems.counts == {"degenerate box": 2}
 
@@ -162,7 +162,7 @@ def test_coco_maps_categories_by_name(coco):
     swapped = read_coco(coco(), "val2017", ("dog", "cat"))
     assert swapped.category_ids == [18, 17] and swapped.images[0].labels.tolist() == [1, 2]
     assert swapped.images[0].boxes.tolist() == [[1, 2, 31, 22], [4, 4, 14.5, 14]]
-    assert swapped.images[0].neutral.tolist() == [False, True]
+    assert swapped.images[0].ignore.tolist() == [False, True]
     with pytest.raises(DatasetError, match="only in the file: dog; only in the network: cow"):
         read_coco(coco(), "val2017", ("cat", "cow"))
 
@@ -181,7 +181,7 @@ def test_coco_strict_names_the_annotation_lenient_counts(coco, change, kind, wor
     root = coco(lambda data: data["annotations"][0].update(change))
     with pytest.raises(DatasetError, match=words):
         read_coco(root, "val2017")
-    problems = Problems(lenient=True)
+    problems = DatasetIssues(lenient=True)
     read_coco(root, "val2017", problems=problems)
     assert dict(problems.counts) == {kind: 1}
 
@@ -201,7 +201,7 @@ def test_coco_export_is_read_back(voc, tmp_path):
     path.write_text(json.dumps(export_coco(images, NAMES)))
     jpeg(tmp_path / "test" / "a.jpg")
     back = read_coco(tmp_path, "test", NAMES, annotation_file=path).images[0]
-    assert np.array_equal(back.boxes, images[0].boxes) and back.neutral.tolist() == [False, True]
+    assert np.array_equal(back.boxes, images[0].boxes) and back.ignore.tolist() == [False, True]
 
 
 def test_imagenet_folders_are_classes(tmp_path):

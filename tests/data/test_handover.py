@@ -198,7 +198,7 @@ def test_training_batches_too(tmp_path, sources):
     for path, data in zip(paths, sources):
         path.write_bytes(data)
     samples = ClassificationSamples(
-        paths, list(range(COUNT)), model_config("vgg16_dct"), get_preset("imagenet", "dct"),
+        paths, list(range(COUNT)), model_config("vgg16_dct"), get_preset("imagenet", "native"),
         augmentation=AugmentationConfig.none(),
     )  # fmt: skip
     keys = [[(i, 0), (i + 1, 0)] for i in range(0, COUNT, 2)]

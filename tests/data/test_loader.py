@@ -57,14 +57,14 @@ def test_pixels_and_luma_only(folder):
     assert (batch.inputs[0][0].permute(1, 2, 0).numpy() == reencode(pixels)[0]).all()
 
 
-@pytest.mark.parametrize("dct", ["dct", "reencode"])
+@pytest.mark.parametrize("dct", ["native", "reencode"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_jpeg_works_or_says_why_not(kind, dct):
     data = jpeg(**KINDS[kind])
     (rgb,) = make_loader([data], RGB, REENCODE)
     assert rgb.inputs[0].float().std() > 10
     loader = make_loader([data], DCT, get_preset("voc", dct))
-    if kind == "CMYK" and dct == "dct":
+    if kind == "CMYK" and dct == "native":
         with pytest.raises(JpegError, match=r"<bytes 0>: .*CMYK"):
             list(loader)
         return
@@ -76,7 +76,7 @@ def test_every_kind_of_jpeg_works_or_says_why_not(kind, dct):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("config", [RGB, DCT], ids=lambda c: c.name)
-@pytest.mark.parametrize("dct", ["dct", "reencode"])
+@pytest.mark.parametrize("dct", ["native", "reencode"])
 def test_broken_files_are_skipped_and_named_or_raise(workers, config, dct, tmp_path):
     sources = []
     for kind, (data, _) in BROKEN.items():
@@ -120,12 +120,12 @@ def test_prepare_inputs():
 
 def test_imagenet_preset_cuts_the_middle():
     config = model_config("vgg16_dct")
-    for dct in ("reencode", "dct"):
+    for dct in ("reencode", "native"):
         (batch,) = make_loader([jpeg(picture(300, 400))], config, get_preset("imagenet", dct))
         assert batch.inputs[0].shape == (1, 64, 28, 28) and batch.inputs[1].shape == (1, 128, 14, 14)
     wide = np.zeros((256, 600, 3), np.uint8)
     wide[:, 188:412] = 255  # 224 in the middle
-    for dct in ("reencode", "dct"):
+    for dct in ("reencode", "native"):
         (batch,) = make_loader([jpeg(wide, quality=100)], config, get_preset("imagenet", dct))
         assert (batch.inputs[0][0, 0] > 1000).all()  # DC of white is 8 * 127
 
@@ -157,4 +157,4 @@ def test_decoding_where_the_network_runs():
         assert (got - prepare_inputs(expected.inputs, RGB, REENCODE)[0]).abs().max() <= 1.001
     with pytest.raises(ModelError, match="'reencode' needs its pixels on the CPU"):
         JpegDataset(sources, DCT, REENCODE, decoder="torchvision-device")
-    JpegDataset(sources, DCT, get_preset("voc", "dct"), decoder="torchvision-device")  # decodes nothing anyway
+    JpegDataset(sources, DCT, get_preset("voc", "native"), decoder="torchvision-device")  # decodes nothing anyway

@@ -20,7 +20,7 @@ def test_the_command(dataset, weights, tmp_path):
     assert done.returncode == 0 and "21 images" in done.stdout, done.stderr
     written = json.loads(out.read_text())
     (row,), samples = written["results"], written["samples"]
-    reference = Detector.load(weights(), dct="reencode", workers=0)(images)
+    reference = Detector.load(weights(), coefficients="reencode", workers=0)(images)
     assert row["detections"] == sum(len(answer["scores"]) for answer in reference)
     assert 0.95 < row["equal"] < 1 and 0.5 < row["found"] <= 1
     scores, boxes = samples["score_differences"], samples["box_differences_px"]

@@ -75,13 +75,13 @@ def test_the_formula_by_hand():
 def test_a_known_machine_is_found_again():
     """Samples made from a model: the fit gives that model, and so its predictions of other points."""
     networks = {"rgb": _config(False), "dct": _config(True)}
-    ways = ("dct", "reencode")
+    ways = ("native", "reencode")
     true = Model(
         Host(2, 2),
         {"rgb": Line(3.0, 20.0, 0), "dct": Line(2.0, 8.0, 0)},
         {"rgb": 1.5, "dct": 1.5},
         {"rgb": 0.5, "dct": 0.2},
-        {("rgb", None): Line(1, 9, 0), ("dct", None): Line(0.5, 5, 0), ("dct", "reencode"): Line(2, 8, 0)},
+        {("rgb", None): Line(1, 9, 0), ("dct", None): Line(0.5, 5, 0), ("native", "reencode"): Line(2, 8, 0)},
         handover=2.0,
         delay=1.1,
     )
@@ -108,7 +108,7 @@ def _config(is_dct: bool):
 
 def test_ten_settings_are_predicted():
     networks = {name: _config("dct" in name) for name in ("rgb", "dct", "narrow rgb", "narrow dct")}
-    assert len(checking_points(networks, ("dct", "reencode"))) >= 10
+    assert len(checking_points(networks, ("native", "reencode"))) >= 10
 
 
 def test_cores_by_hand():
@@ -167,7 +167,7 @@ def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.study.scaling._FILES", 2)
     ladder = Ladder((1, 2), threads=(1,), workers=(1,), tiles=(1, 2), batch_size=2)
     rows = measure_scaling({"net": network}, [jpeg()], ("dct",), ladder, seconds=0)
-    assert {(row["varies"], row["dct"]) for row in rows} == {
+    assert {(row["varies"], row["coefficients"]) for row in rows} == {
         ("batch", None), ("threads", None), ("workers", "dct"), ("megapixels", "dct")
     }  # fmt: skip
     by_size = next(row for row in rows if row["varies"] == "megapixels")

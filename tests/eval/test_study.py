@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from eval.benchmark.subjects import Cell
+from eval.benchmark.subjects import BenchmarkCase
 from eval.study import matrix as study_module
 from eval.study import scaling
 from eval.study import throughput_model as prediction
@@ -44,12 +44,12 @@ def small(tmp_path_factory):
 
 
 def test_blocks_are_the_whole_matrix():
-    matrix = Matrix(MODELS, ("torch", "onnxruntime"), (1, 8), 8, ("dct", "reencode"), (1, 0, 2))
+    matrix = Matrix(MODELS, ("torch", "onnxruntime"), (1, 8), 8, ("native", "reencode"), (1, 0, 2))
     plan = blocks(matrix)
-    measured = {(backend, cell) for block in plan for backend in block.backends for cell in block.cells}
-    expected = {(b, Cell("model", n, nms)) for b in matrix.backends for n in (1, 8) for nms in (True, False)}
+    measured = {(backend, case) for block in plan for backend in block.backends for case in block.cases}
+    expected = {(b, BenchmarkCase("model", n, nms)) for b in matrix.backends for n in (1, 8) for nms in (True, False)}
     expected |= {
-        (b, Cell("e2e", n, nms, w, dct))
+        (b, BenchmarkCase("e2e", n, nms, w, dct))
         for b in matrix.backends for n in (1, 8) for nms in (True, False) for w in (0, 1, 2)
         for dct in (None, "reencode")
     }  # fmt: skip
@@ -174,7 +174,7 @@ def test_what_binds_by_hand():
 
 
 def test_the_page_tells_the_figures():
-    matrix = Matrix(MODELS, workers=(1,), batch_sizes=(8,), presets=("dct",))
+    matrix = Matrix(MODELS, workers=(1,), batch_sizes=(8,), coefficients=("native",))
     stages = {"wait": 1.0, "transfer": 1.0, "network": 90.0, "nms": 8.0, "decode": 3.0}
     rows = Rows(
         [
@@ -205,7 +205,7 @@ def test_the_page_tells_the_figures():
 
 
 def test_a_setting_measured_twice_is_told_once_and_what_is_as_fast_is_named():
-    matrix = Matrix(MODELS[1:], workers=(1, 0, 2), batch_sizes=(8,), presets=("dct",))
+    matrix = Matrix(MODELS[1:], workers=(1, 0, 2), batch_sizes=(8,), coefficients=("native",))
     stages = {"wait": 1.0, "transfer": 1.0, "network": 90.0, "nms": 8.0}
     rows = Rows(
         [
@@ -236,7 +236,7 @@ def test_workers_are_compared_where_they_took_turns():
             _row(MODELS[1], "e2e", [9.8, 9.8, 9.8], 1, **stages) | varied,
             _row(MODELS[1], "e2e", [9.9, 9.9, 9.9], 2, **stages) | varied,
         ],
-        Matrix(MODELS, workers=(1, 0, 2), batch_sizes=(8,), presets=("dct",)),
+        Matrix(MODELS, workers=(1, 0, 2), batch_sizes=(8,), coefficients=("native",)),
     )
     (line,) = [line for line in verdict(rows) if line.startswith("- Workers")]
     assert line.endswith("reaches 0.980 (0.980 to 0.980) with 1, 0.990 (0.990 to 0.990) with 2.")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.benchmark.measure import Cell, CellResult, Sample, measure, take_turns
+from eval.benchmark.measure import BenchmarkCase, CaseResult, Sample, measure, take_turns
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.seeded import seeded_detector
 from eval.benchmark.statistics import summary
@@ -50,12 +50,12 @@ def test_seeded_detector_lets_about_400_scores_pass(name, classes):
 
 def test_figures_by_hand():
     slow, fast = [Sample(8, 4.0), Sample(8, 2.0), Sample(8, 1.0)], [Sample(8, 1.0), Sample(8, 1.0), Sample(8, 1.0)]
-    result = CellResult(Cell("model", 8, True), {"slow": slow, "fast": fast})
+    result = CaseResult(BenchmarkCase("model", 8, True), {"slow": slow, "fast": fast})
     assert result.images_per_s("slow") == [2, 4, 8] and result.ratios("fast", "slow") == [4, 2, 1]
     assert summary([2, 4, 8])["median"] == 4
     assert summary(range(101)) == {"median": 50, "p10": 10, "p90": 90}
     timed = [Sample(2, 1.0, {"network": 600, "nms": 10}), Sample(2, 1.0, {"network": 200})]
-    result = CellResult(Cell("e2e", 2, True), {"it": timed})
+    result = CaseResult(BenchmarkCase("e2e", 2, True), {"it": timed})
     assert result.stages_ms("it") == {"network": 200.0, "nms": 2.5} and result.ms_per_image("it") == 500
 
 
@@ -65,30 +65,30 @@ class Recorded:
     def __init__(self, label, calls, wait_ms=0.0):
         self.label, self.calls, self.wait_ms = label, calls, wait_ms
 
-    def stage(self, cell):
-        if cell.stage == "e2e" and self.label == "c":
+    def stage(self, case):
+        if case.stage == "e2e" and self.label == "c":
             return None
         return lambda: self.calls.append(self.label) or Sample(1, 0.001, {"wait": self.wait_ms})
 
 
 def test_subjects_take_turns():
     calls = []
-    result = measure([Recorded(label, calls) for label in "abc"], Cell("model", 1, False), seconds=0)
+    result = measure([Recorded(label, calls) for label in "abc"], BenchmarkCase("model", 1, False), seconds=0)
     assert {label: len(samples) for label, samples in result.samples.items()} == {"a": 3, "b": 3, "c": 3}
     assert calls[-9:] == ["a", "b", "c"] * 3
 
 
 def test_short_batches_are_put_together_to_longer_samples():
     calls = []
-    cell = Cell("model", 1, False)
-    samples = take_turns([(Recorded("a", calls), cell)], 0, fewest=2, sample_s=0.0035)
-    assert [s.images for s in samples["a", cell]] == [4, 4] and calls[-8:] == ["a"] * 8  # of a millisecond each
+    case = BenchmarkCase("model", 1, False)
+    samples = take_turns([(Recorded("a", calls), case)], 0, fewest=2, sample_s=0.0035)
+    assert [s.images for s in samples["a", case]] == [4, 4] and calls[-8:] == ["a"] * 8  # of a millisecond each
 
 
 def test_what_was_read_ahead_is_used_up_where_the_data_binds():
     calls = []
-    cell = Cell("e2e", 1, False, workers=2)
-    result = measure([Recorded("a", calls), Recorded("b", calls, wait_ms=0.9), Recorded("c", calls)], cell, seconds=0)
+    case = BenchmarkCase("e2e", 1, False, workers=2)
+    result = measure([Recorded("a", calls), Recorded("b", calls, wait_ms=0.9), Recorded("c", calls)], case, seconds=0)
     assert list(result.samples) == ["a", "b"]  # c has no such stage
     assert [s.images for s in result.samples["a"]] == [1, 1, 1]
     assert [s.images for s in result.samples["b"]] == [8, 8, 8]  # twice the 4 batches that 2 workers read ahead
@@ -96,7 +96,7 @@ def test_what_was_read_ahead_is_used_up_where_the_data_binds():
 
 
 def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
-    """Small networks from files, all cells, both ways to coefficients, JSON as the design lays it down."""
+    """Small networks from files, all cases, both ways to coefficients, JSON as the design lays it down."""
     images = tmp_path / "images"
     images.mkdir()
     for i in range(3):
@@ -129,8 +129,8 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
     rounds = {len(row["samples"]) for row in report["results"]}
     assert min(rounds) >= 3
     assert {"command", "arguments", "machine", "versions", "results", "ratios"} <= set(report)
-    cells = {(r["stage"], r["batch_size"], r["nms"]) for r in report["results"]}
-    assert cells == {(s, n, nms) for s in ("model", "e2e") for n in (1, 4) for nms in (True, False)}
+    cases = {(r["stage"], r["batch_size"], r["nms"]) for r in report["results"]}
+    assert cases == {(s, n, nms) for s in ("model", "e2e") for n in (1, 4) for nms in (True, False)}
     assert len(report["results"]) == 16 and len(report["ratios"]) == 8
     for row in report["results"]:
         assert row["images_per_s"]["median"] == pytest.approx(np.median(row["samples"]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jpegdeep_torch.data.annotations import make_annotated
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.evaluation.average_precision import average_precision, precision_recall
-from jpegdeep_torch.evaluation.matching import FALSE, HIT, NEUTRAL, match_all, match_image, pairwise_iou
+from jpegdeep_torch.evaluation.matching import FALSE, HIT, IGNORED, match_all, match_image, pairwise_iou
 from jpegdeep_torch.evaluation.voc import evaluate_voc, write_submission
 
 
@@ -32,10 +32,10 @@ def test_the_golden_average_precision(shared):
     golden = json.loads((shared / "reference" / "golden" / "voc_average_precision.json").read_text())
     names = golden["classes"]
     images = [
-        dataclasses.replace(image, neutral=np.array(golden["difficult"].get(image.name, image.neutral)))
+        dataclasses.replace(image, ignore=np.array(golden["difficult"].get(image.name, image.ignore)))
         for image in read_voc(shared / "data" / "bccd", "test", names)
     ]
-    assert sum(image.neutral.sum() for image in images) == 66
+    assert sum(image.ignore.sum() for image in images) == 66
     found = {image.name: [] for image in images}
     for name, label, score, *box in golden["detections"]:
         found[name].append((score, label, box))
@@ -67,7 +67,7 @@ def test_the_rules_of_the_kit():
         ),
         image, 0.5, 1.0,
     )  # fmt: skip
-    assert outcomes.tolist() == [FALSE, HIT, NEUTRAL, NEUTRAL, HIT, FALSE, FALSE]
+    assert outcomes.tolist() == [FALSE, HIT, IGNORED, IGNORED, HIT, FALSE, FALSE]
     assert objects.tolist() == [0, 0, 1, 1, 2, -1, -1] and overlaps[0] == 1 and overlaps[6] == 0
 
 
@@ -78,7 +78,7 @@ def test_a_detection_belongs_to_the_object_it_overlaps_most_even_where_that_is_t
 
 
 def test_precision_and_recall_by_hand():
-    outcomes = np.array([HIT, FALSE, NEUTRAL, HIT, FALSE])
+    outcomes = np.array([HIT, FALSE, IGNORED, HIT, FALSE])
     precision, recall = precision_recall(outcomes, 4)
     assert precision.tolist() == pytest.approx([1, 1 / 2, 1 / 2, 2 / 3, 1 / 2])
     assert recall.tolist() == [0.25, 0.25, 0.25, 0.5, 0.5]

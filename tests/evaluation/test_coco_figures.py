@@ -39,11 +39,11 @@ def compare(path, rows, category_ids, names):
     other = coco.evaluate_coco(path, rows, category_ids, names, evaluator="pycocotools")
     aps = []
     for mine, theirs in zip(result.classes, other.classes):
-        for field in ("scores", "image_ids", "hits", "neutral"):
+        for field in ("scores", "image_ids", "hits", "ignore"):
             assert np.array_equal(getattr(mine, field), getattr(theirs, field)), field
         assert mine.positives == theirs.positives
         # What the bootstrap will compute from the samples is the evaluator's own AP.
-        outcomes = [np.where(mine.neutral >> t & 1, -1, mine.hits >> t & 1) for t in range(len(result.thresholds))]
+        outcomes = [np.where(mine.ignore >> t & 1, -1, mine.hits >> t & 1) for t in range(len(result.thresholds))]
         ap = np.mean([average_precision(o, sum(mine.positives.values()), "coco") for o in outcomes])
         assert ap == pytest.approx(mine.ap, abs=1e-12, nan_ok=True)
         aps.append(mine.ap)

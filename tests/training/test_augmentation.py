@@ -149,7 +149,7 @@ def test_pixels_are_changed_as_torchvision_changes_them():
 
 
 def test_crops_are_distributed_as_torchvision_s():
-    """Two thousand crops each way: how many there are, their areas and shapes."""
+    """Two thousand crops each coefficients: how many there are, their areas and shapes."""
     size, boxes = (240, 320), np.array([[30.0, 40, 120, 150], [200, 100, 260, 190]])
     config = AugmentationConfig(expand_probability=0, flip_probability=0)
     ours = [draw_detection_geometry(config, np.random.default_rng(i), size, 300, boxes).crop for i in range(2000)]
@@ -172,19 +172,19 @@ def images(tmp_path_factory):
     return read_voc(make_voc(tmp_path_factory.mktemp("voc") / "voc", count=4), "train", CLASSES)
 
 
-def samples(images, way: str = "dct", augmentation: AugmentationConfig | None = None) -> DetectionSamples:
-    config = model_config("ssd300_vgg16" if way == "pixels" else "ssd300_vgg16_dct")
+def samples(images, coefficients: str = "native", augmentation: AugmentationConfig | None = None) -> DetectionSamples:
+    config = model_config("ssd300_vgg16" if coefficients == "pixels" else "ssd300_vgg16_dct")
     return DetectionSamples(
-        images, config, get_preset("voc"), way=way, augmentation=augmentation or AugmentationConfig()
+        images, config, get_preset("voc"), coefficients=coefficients, augmentation=augmentation or AugmentationConfig()
     )
 
 
-@pytest.mark.parametrize("way", ["dct", "pixels", "reencode"])
-def test_an_item_hangs_on_its_seed_alone(images, way):
+@pytest.mark.parametrize("coefficients", ["native", "pixels", "reencode"])
+def test_an_item_hangs_on_its_seed_alone(images, coefficients):
     keys = [(i % 4, 1000 + i) for i in range(6)]
     torch.manual_seed(1)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    dataset = samples(images, way)
+    dataset = samples(images, coefficients)
     alone = [dataset[key] for key in keys]
     assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1] == numpy_state).all()
     loader = DataLoader(dataset, batch_sampler=[keys[::-1]], num_workers=1, collate_fn=as_it_is)
@@ -196,11 +196,11 @@ def test_an_item_hangs_on_its_seed_alone(images, way):
     assert not torch.equal(dataset[0, 1].inputs[0], dataset[0, 2].inputs[0])
 
 
-@pytest.mark.parametrize("way", ["dct", "pixels", "reencode"])
-def test_without_augmentation_it_is_what_inference_reads(images, way):
-    found = samples(images, way, AugmentationConfig.none())[1, 0]
-    config = model_config("ssd300_vgg16" if way == "pixels" else "ssd300_vgg16_dct")
-    reader = InputReader(config, get_preset("voc", None if way == "pixels" else way))
+@pytest.mark.parametrize("coefficients", ["native", "pixels", "reencode"])
+def test_without_augmentation_it_is_what_inference_reads(images, coefficients):
+    found = samples(images, coefficients, AugmentationConfig.none())[1, 0]
+    config = model_config("ssd300_vgg16" if coefficients == "pixels" else "ssd300_vgg16_dct")
+    reader = InputReader(config, get_preset("voc", None if coefficients == "pixels" else coefficients))
     rooms = [np.empty(shape, str(reader.dtype).removeprefix("torch.")) for shape in reader.shapes(1)]
     reader.read(images[1].path, "a", tuple(room[0] for room in rooms), Clock())
     assert all(np.array_equal(a.permute(0, 2, 3, 1), b) for a, b in zip(found.inputs, rooms))
@@ -255,7 +255,7 @@ def test_what_cannot_be_used_is_named(images, tmp_path):
             get_preset("imagenet"),
             augmentation=AugmentationConfig(),
         )
-    with pytest.raises(ModelError, match="expected way 'pixels'"):
+    with pytest.raises(ModelError, match="expected coefficients 'pixels'"):
         DetectionSamples(images, model_config("ssd300_vgg16"), get_preset("voc"), augmentation=AugmentationConfig())
     with pytest.raises(ConfigError, match=r"contrast.*crop_scale"):
         AugmentationConfig(contrast=(2.0, 1.0), crop_scale=(0.5, 0.1))

@@ -81,15 +81,15 @@ def test_extreme_pictures_and_pictures_without_objects(size):
 def test_training_by_it(tmp_path):
     root = make_voc(tmp_path / "voc", count=4)
     config = write_config(tmp_path, root)
-    for way in ("pixels", "reencode"):
-        changes = ["--set", f"data.way={way}", "augmentation.pixels=torchvision", "run.epochs=1"]
-        training([str(config), "-o", str(tmp_path / way), *changes])
-        assert read_log(tmp_path / way, "evaluation")
+    for coefficients in ("pixels", "reencode"):
+        changes = ["--set", f"data.coefficients={coefficients}", "augmentation.pixels=torchvision", "run.epochs=1"]
+        training([str(config), "-o", str(tmp_path / coefficients), *changes])
+        assert read_log(tmp_path / coefficients, "evaluation")
     with pytest.raises(ConfigError, match=r"augmentation\.pixels: 'torchvision' changes no coefficients"):
         training([str(config), "-o", str(tmp_path / "dct"), "--set", "augmentation.pixels=torchvision"])
     images, model = read_voc(root, "train", CLASSES), model_config("ssd300_vgg16_dct")
     with pytest.raises(ModelError, match="changes coefficients"):
-        DetectionSamples(images, model, get_preset("voc"), way="dct", augmentation=RECIPE)
+        DetectionSamples(images, model, get_preset("voc"), coefficients="native", augmentation=RECIPE)
 
 
 def test_both_libraries_draw_alike():

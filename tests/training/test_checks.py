@@ -69,7 +69,8 @@ def test_no_mistake_hides_another(data, tmp_path):
     )  # fmt: skip
     lists(
         message, "run.speed: unknown key", "augmentation.flip: unknown key", "augmentation: contrast is (2, 1)",
-        "data.way: 'dct', expected 'pixels'", "data.kind: 'voc' does not fit", "model.scale_to_data: is for fresh",
+        "data.coefficients: 'native', expected 'pixels'",
+        "data.kind: 'voc' does not fit", "model.scale_to_data: is for fresh",
         "nowhere: no such folder", "(square ", "no folder to write to", "run.device: 'meta' cannot be used here",
         "model.init: ",
     )  # fmt: skip
@@ -143,11 +144,11 @@ def test_of_large_sets_the_headers_alone_are_read(data, tmp_path, monkeypatch):
     lists(message, "1 x unusable picture: ", "1 x picture of another size: ")
 
 
-@pytest.mark.parametrize(("way", "wrong"), [("dct", True), ("pixels", False)])
-def test_cmyk_has_no_coefficients_to_read(data, tmp_path, way, wrong, capsys):
+@pytest.mark.parametrize(("coefficients", "wrong"), [("native", True), ("pixels", False)])
+def test_cmyk_has_no_coefficients_to_read(data, tmp_path, coefficients, wrong, capsys):
     root = copied(data, tmp_path)
     Image.new("CMYK", (320, 240)).save(root / "JPEGImages" / "image_0.jpg")
-    line = ["--check", "--set", f"data.way={way}"]
+    line = ["--check", "--set", f"data.coefficients={coefficients}"]
     if wrong:
         lists(refused(write_config(tmp_path, root), *line), "4 components of 8 bits, expected grayscale or YCbCr")
     else:

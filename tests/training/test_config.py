@@ -40,7 +40,7 @@ def test_what_is_not_stated_is_the_reference_s(write):
 def test_recipes_are_whole_and_state_no_more_than_differs(name):
     config = load_config(name)
     assert config.model.name in MODELS and config.data.train
-    assert (config.data.way == "pixels") == (not MODELS[config.model.name].is_dct)
+    assert (config.data.coefficients == "pixels") == (not MODELS[config.model.name].is_dct)
 
 
 def test_a_resolved_configuration_reads_back_to_the_same(write):
@@ -75,7 +75,7 @@ def test_all_mistakes_in_one_error(write):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["model.name=ssd300_vgg16"], "data.way: 'dct', expected 'pixels'"),
+        (["model.name=ssd300_vgg16"], "data.coefficients: 'dct', expected 'pixels'"),
         (["model.name=vgg16_dct"], "data.kind: 'voc' does not fit"),
         (["data.train=[]"], "data.train: empty"),
         (["data.classes=voc2"], "data.classes: 'voc2'"),

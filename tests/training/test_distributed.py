@@ -69,7 +69,7 @@ def run(module: str, config: Path, output: Path, *changes: str, processes: int) 
     ("model", "steps", "changes"),
     [
         ("ssd300_vgg16_dct", 20, []),
-        ("ssd300_vgg16", 10, ["data.way=pixels", "model.scale_to_data=true", "optimizer.clip_norm=5.0"]),
+        ("ssd300_vgg16", 10, ["data.coefficients=pixels", "model.scale_to_data=true", "optimizer.clip_norm=5.0"]),
         ("ssd300_resnet50_lcrfa", 10, []),
     ],
 )

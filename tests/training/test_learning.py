@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 from eval.curves import main as curves
 from jpegdeep_torch.cli.evaluate_voc import main as eval_voc
 from jpegdeep_torch.cli.train import main as training
-from jpegdeep_torch.data.annotations import Problems
+from jpegdeep_torch.data.annotations import DatasetIssues
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError, TrainingError
 from jpegdeep_torch.models import create_model
@@ -61,9 +61,15 @@ def made(tmp_path_factory):
     return make_voc(tmp_path_factory.mktemp("made") / "voc", count=6)
 
 
-@pytest.mark.parametrize(("model", "way"), [("ssd300_vgg16_dct", "dct"), ("ssd300_vgg16", "pixels")])
-def test_the_logged_map_is_that_of_the_evaluating_command(made, tmp_path, model, way, capsys):
-    changes = [f"model.name={model}", f"data.way={way}", "model.width=0.05", "run.epochs=12", "run.ema=0.5"]
+@pytest.mark.parametrize(("model", "coefficients"), [("ssd300_vgg16_dct", "native"), ("ssd300_vgg16", "pixels")])
+def test_the_logged_map_is_that_of_the_evaluating_command(made, tmp_path, model, coefficients, capsys):
+    changes = [
+        f"model.name={model}",
+        f"data.coefficients={coefficients}",
+        "model.width=0.05",
+        "run.epochs=12",
+        "run.ema=0.5",
+    ]
     figures = by_heart(tmp_path, made, *changes)
     best = tmp_path / "run" / "best.safetensors"
     eval_voc([str(best), str(made), "--set", "train", "--json", str(tmp_path / "a.json"), "--workers", "0"])
@@ -76,7 +82,7 @@ def eight_photographs(bccd: Path, root: Path) -> Path:
     """A data set of BCCD's first 8 training photographs that can be known by heart: all classes are in them, and no
     two cells of a class overlap by more than 0.3, of which non-maximum suppression (0.45) might leave out one."""
     chosen = []
-    for image in read_voc(bccd, "train", BLOOD, None, Problems(lenient=True)):
+    for image in read_voc(bccd, "train", BLOOD, None, DatasetIssues(lenient=True)):
         cells = [torch.from_numpy(image.boxes[image.labels == label]).double() for label in (1, 2, 3)]
         overlaps = torch.cat([box_iou(boxes, boxes).fill_diagonal_(0).flatten() for boxes in cells])
         if len(image.labels) and overlaps.max() < 0.3 and (image.labels == 3).any():
@@ -89,15 +95,16 @@ def eight_photographs(bccd: Path, root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("model", "way", "steps"), [("ssd300_resnet50_lcrfa", "dct", 110), ("ssd300_resnet50", "pixels", 150)]
+    ("model", "coefficients", "steps"), [("ssd300_resnet50_lcrfa", "native", 110), ("ssd300_resnet50", "pixels", 150)]
 )
-def test_eight_photographs_by_heart(shared, tmp_path, model, way, steps):
+def test_eight_photographs_by_heart(shared, tmp_path, model, coefficients, steps):
     """55 to 115 s on one core.  Without augmentation."""
     root = eight_photographs(shared / "data" / "bccd", tmp_path)
     images = read_voc(root, "train", BLOOD)
     assert len(images) == 8 and {int(label) for image in images for label in image.labels} == {1, 2, 3}
     figures = by_heart(
-        tmp_path, root, f"model.name={model}", f"data.way={way}", "model.width=0.125", "model.scale_to_data=false",
+        tmp_path, root, f"model.name={model}", f"data.coefficients={coefficients}", "model.width=0.125",
+        "model.scale_to_data=false",
         "optimizer.learning_rate=8e-3", f"run.epochs={steps}",
     )  # fmt: skip
     assert figures["mAP"] == 1.0
@@ -139,17 +146,28 @@ evaluate_every = 30
 """
 
 
-@pytest.mark.parametrize(("model", "way"), [("vgg16_dct", "dct"), ("vgg16", "pixels"), ("vgg16_dct", "reencode")])
-def test_a_classifier_learns_and_starts_a_detector(folders, made, tmp_path, model, way, capsys):
+@pytest.mark.parametrize(
+    ("model", "coefficients"), [("vgg16_dct", "native"), ("vgg16", "pixels"), ("vgg16_dct", "reencode")]
+)
+def test_a_classifier_learns_and_starts_a_detector(folders, made, tmp_path, model, coefficients, capsys):
     config = write_config(tmp_path, folders, CLASSIFIER)
-    training([str(config), "-o", str(tmp_path / "run"), "--set", f"model.name={model}", f"data.way={way}"])
+    training(
+        [str(config), "-o", str(tmp_path / "run"), "--set", f"model.name={model}", f"data.coefficients={coefficients}"]
+    )
     rows = read_log(tmp_path / "run", "evaluation")
     assert [row["epoch"] for row in rows] == [30, 60] and rows[-1]["accuracy"] == 1.0
     weights = tmp_path / "run" / "best.safetensors"
     assert load_model(weights).info.class_names == ("dark red", "light blue")
     (tmp_path / "detector").mkdir()
-    way = "pixels" if model == "vgg16" else "dct"
-    line = ["--init", str(weights), "--set", f"model.name=ssd300_{model}", f"data.way={way}", "model.width=0.06"]
+    coefficients = "pixels" if model == "vgg16" else "native"
+    line = [
+        "--init",
+        str(weights),
+        "--set",
+        f"model.name=ssd300_{model}",
+        f"data.coefficients={coefficients}",
+        "model.width=0.06",
+    ]
     config = write_config(tmp_path / "detector", made, BY_HEART.replace("scale_to_data = true", ""))
     training([str(config), "-o", str(tmp_path / "detector" / "run"), *line, "run.epochs=1"])
     assert "tensors taken from" in capsys.readouterr().out

@@ -53,7 +53,7 @@ def test_a_run_s_folder_holds_everything(whole):
     assert [row["epoch"] for row in read_log(folder, "evaluation")] == [1, 2]
     info = read_info(folder / "best.safetensors")
     assert (info.model, info.width, info.class_names) == ("ssd300_vgg16_dct", 0.03, CLASSES)
-    assert (info.preset, info.dct) == ("voc", "dct")
+    assert (info.preset, info.coefficients) == ("voc", "native")
     assert json.loads((folder / "versions.json").read_text())["versions"]["torch"] in torch.__version__
 
 
@@ -118,7 +118,8 @@ def test_a_folder_with_a_run_is_not_written_over(whole, data, tmp_path):
 def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, rate):
     config = write_config(tmp_path, data)
     shared = [
-        "--set", f"model.name={model}", f"data.way={'dct' if 'dct' in model else 'pixels'}", "run.steps_per_epoch=20",
+        "--set", f"model.name={model}", f"data.coefficients={'native' if 'dct' in model else 'pixels'}",
+        "run.steps_per_epoch=20",
         "run.epochs=1", "run.evaluate_every=0", "model.width=0.03", "run.ema=0.0", f"optimizer.learning_rate={rate}",
     ]  # fmt: skip
     curves = []
@@ -133,15 +134,20 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, 
 
 def test_weights_say_how_their_coefficients_came(data, tmp_path):
     config = write_config(tmp_path, data)
-    for model, way, expected in (("vgg16_dct", "reencode", "reencode"), ("vgg16_dct", "pixels", "reencode"),
+    for model, coefficients, expected in (("vgg16_dct", "reencode", "reencode"), ("vgg16_dct", "pixels", "reencode"),
                                  ("vgg16", "pixels", None)):  # fmt: skip
-        output = tmp_path / f"{model} {way}"
-        changes = [f"model.name=ssd300_{model}", f"data.way={way}", "run.epochs=1", "run.steps_per_epoch=1"]
+        output = tmp_path / f"{model} {coefficients}"
+        changes = [
+            f"model.name=ssd300_{model}",
+            f"data.coefficients={coefficients}",
+            "run.epochs=1",
+            "run.steps_per_epoch=1",
+        ]
         done = train(config, output, "--set", *changes)
         assert done.returncode == 0, done.stderr
         assert read_info(output / "last.safetensors").dct == expected
-    held = read_info(output / "last.safetensors").to_metadata() | {"dct": "neither"}
-    with pytest.raises(CheckpointError, match="way to coefficients 'neither', expected"):
+    held = read_info(output / "last.safetensors").to_metadata() | {"coefficients": "neither"}
+    with pytest.raises(CheckpointError, match="unknown coefficients 'neither', expected"):
         WeightsInfo.from_metadata(held, "f")
 
 
