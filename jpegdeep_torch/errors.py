@@ -1,4 +1,7 @@
-"""Everything the package raises on purpose: each message says what was got, what was expected, and which file."""
+"""Everything the package raises on purpose: each message says what was got, what was expected, and which file.
+
+A caller's mistake is a ValueError besides, and a library that is not installed an ImportError.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,25 @@ class CheckpointError(JpegDeepError):
 
 
 class BackendUnavailable(JpegDeepError):
-    """A backend that cannot run here: the message names what is missing and how to get it."""
+    """A device, precision or library that is not to be had here; the message names what is missing."""
+
+
+class MissingExtra(BackendUnavailable, ImportError):
+    """A library that is not installed, mostly one of an extra of this package.
+
+    The message ends in the line that installs it, such as `pip install 'jpegdeep-torch[onnx]'`.
+    """
 
 
 class DatasetError(JpegDeepError):
     """A folder, list or annotation that cannot be used."""
 
 
-class ModelError(JpegDeepError):
+class ModelError(JpegDeepError, ValueError):
     """A network that does not exist, or that was asked for with impossible arguments."""
 
 
-class ConfigError(JpegDeepError):
+class ConfigError(JpegDeepError, ValueError):
     """A training configuration that cannot be used; the message lists everything that is wrong with it."""
 
 
