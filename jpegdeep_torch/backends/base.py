@@ -7,11 +7,12 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackendUnavailable, ModelError
+from ..errors import BackendUnavailable, MissingExtra, ModelError
 
 PRECISIONS = {  # precision -> dtype of the network's inputs
     "float32": torch.float32,
@@ -181,6 +182,13 @@ def chosen_device(name: str | None) -> str:
         return str(torch.device(name))
     except RuntimeError:
         raise ModelError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
+
+
+def require_packages(backend: str, extra: str, *packages: str) -> None:
+    """MissingExtra where one of `packages`, which `extra` of jpegdeep-torch brings, is not installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise MissingExtra(f"backend {backend} needs {' and '.join(missing)}: pip install 'jpegdeep-torch[{extra}]'")
 
 
 def require_device(name: str, device: torch.device | str) -> None:

@@ -23,12 +23,12 @@ from ..detection import NMSConfig
 from ..errors import BackendUnavailable, CheckpointError, ModelError
 from ..utils.files import sha256_of, written_whole
 from . import trt
-from .base import Runner, on_device
+from .base import Runner, on_device, require_packages
 from .description import KEY, Description, check_weights, describe_engine
 from .export import batch_shapes, example_inputs
-from .onnx_export import check_calibration, quantize_onnx, quietly, require_onnx, to_onnx
-from .ort import OnnxRuntimeBackend, open_session, require_onnxruntime, session_function
-from .ov import OpenVinoBackend, compile_openvino, compiled_function, require_openvino, to_openvino
+from .onnx_export import check_calibration, quantize_onnx, quietly, to_onnx
+from .ort import OnnxRuntimeBackend, open_session, session_function
+from .ov import OpenVinoBackend, compile_openvino, compiled_function, to_openvino
 
 ENGINE_BACKENDS = {"onnx": ".onnx", "openvino": ".xml", "trt": ".ep"}  # name on the command line -> suffix
 PRECISIONS = {
@@ -107,10 +107,10 @@ def _finish(runner: Runner, description: Description) -> Runner:
 def _save_onnx(model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any):
     import onnx
 
-    require_onnx("onnx")
+    require_packages("onnx", "onnx", "onnx", "onnxscript")
     proto = to_onnx(on_device(model, torch.device("cpu"), torch.float32), None if calibration else nms)
     if calibration is not None:
-        require_onnxruntime()
+        require_packages("onnx", "onnx", "onnxruntime")
         proto = quantize_onnx(proto, calibration)
         if nms is not None:  # after the quantiser, which would have no use for boxes
             from ..detection import ssd300_anchors
@@ -131,7 +131,7 @@ def _opset(proto: Any) -> str:
 
 
 def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
-    require_onnxruntime()
+    require_packages("onnx", "onnx", "onnxruntime")
     try:
         session = open_session(str(path), threads)
     except Exception as error:  # onnxruntime has a class of its own for every reason
@@ -158,7 +158,7 @@ def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads:
 def _save_openvino(
     model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any
 ) -> Description:
-    require_openvino()
+    require_packages("openvino", "openvino", "openvino")
     import openvino
 
     network = to_openvino(on_device(model, torch.device("cpu"), torch.float32), calibration)
@@ -180,7 +180,7 @@ def _save_openvino(
 
 
 def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
-    require_openvino()
+    require_packages("openvino", "openvino", "openvino")
     import openvino
 
     data = path.with_suffix(".bin")

@@ -8,7 +8,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..detection import NMSConfig, ssd300_anchors
-from ..errors import BackendUnavailable, ModelError
+from ..errors import ModelError
+from .base import require_packages
 from .export import MOST_BATCH, batch_shapes, example_inputs
 from .onnx_nms import add_nms
 
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 DETECTOR_OUTPUTS = ("class_logits", "box_offsets")
 CLASSIFIER_OUTPUTS = ("logits",)
-
-
-def require_onnx(name: str) -> None:
-    """BackendUnavailable where ONNX files cannot be written."""
-    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
-    if missing:
-        raise BackendUnavailable(
-            f"backend {name} needs {' and '.join(missing)} to export networks: pip install 'jpegdeep-torch[onnx]'"
-        )
 
 
 @contextlib.contextmanager
@@ -61,7 +52,7 @@ def to_onnx(model: nn.Module, nms: NMSConfig | None = None) -> onnx.ModelProto:
     detector = config.task == "detector"
     if nms is not None and not detector:
         raise ModelError(f"{config.name}: a classifier has no boxes for NMS")
-    require_onnx("onnxruntime")
+    require_packages("onnxruntime", "onnx", "onnx", "onnxscript")
     weight = next(model.parameters())
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
         raise ModelError(f"{config.name}: is {weight.dtype} on {weight.device}, expected float32 on the CPU")
@@ -153,4 +144,4 @@ def _last_convolutions(proto: onnx.ModelProto) -> list[str]:
 def check_calibration(name: str, calibration: object) -> None:
     """ModelError where int8 was asked for without data to calibrate on."""
     if calibration is None:
-        raise ModelError(f"backend {name}: int8 needs calibration=batches of inputs (or --calibrate DIR of JPEGs)")
+        raise ModelError(f"backend {name}: int8 needs calibration, batches of inputs to learn the ranges from")

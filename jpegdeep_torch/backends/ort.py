@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackendUnavailable
-from .base import Backend, BackendInfo, Runner, on_device
-from .onnx_export import check_calibration, quantize_onnx, require_onnx, to_onnx
+from .base import Backend, BackendInfo, Runner, on_device, require_packages
+from .onnx_export import check_calibration, quantize_onnx, to_onnx
 
 if TYPE_CHECKING:
     import onnxruntime
-
-
-def require_onnxruntime() -> None:
-    """BackendUnavailable where ONNX Runtime is not installed."""
-    if find_spec("onnxruntime") is None:
-        raise BackendUnavailable("backend onnxruntime needs ONNX Runtime: pip install 'jpegdeep-torch[onnx]'")
 
 
 def open_session(model: str | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -58,8 +50,7 @@ class OnnxRuntimeBackend(Backend):
     )
 
     def require(self, device: torch.device | str = "cpu") -> None:
-        require_onnxruntime()
-        require_onnx("onnxruntime")
+        require_packages("onnxruntime", "onnx", "onnxruntime", "onnx", "onnxscript")
 
     def _build(
         self,

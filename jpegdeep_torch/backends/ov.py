@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackendUnavailable
-from .base import Backend, BackendInfo, Runner, on_device
+from .base import Backend, BackendInfo, Runner, on_device, require_packages
 from .export import export_program
 from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, check_calibration, quietly
 
 if TYPE_CHECKING:
     import openvino
-
-
-def require_openvino() -> None:
-    """BackendUnavailable where OpenVINO is not installed."""
-    if find_spec("openvino") is None:
-        raise BackendUnavailable("backend openvino needs OpenVINO: pip install 'jpegdeep-torch[openvino]'")
 
 
 def to_openvino(
@@ -49,8 +41,7 @@ def to_openvino(
 
 
 def _quantized(network: openvino.Model, calibration: Iterable[Sequence[Tensor]], images: int) -> openvino.Model:
-    if find_spec("nncf") is None:
-        raise BackendUnavailable("backend openvino: int8 needs NNCF: pip install 'jpegdeep-torch[openvino]'")
+    require_packages("openvino", "openvino", "nncf")
     with quietly():
         import nncf
 
@@ -134,7 +125,7 @@ class OpenVinoBackend(Backend):
     )
 
     def require(self, device: torch.device | str = "cpu") -> None:
-        require_openvino()
+        require_packages("openvino", "openvino", "openvino")
 
     def _build(
         self,

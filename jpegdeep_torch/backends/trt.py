@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackendUnavailable, ModelError
+from ..errors import BackendUnavailable, MissingExtra, ModelError
 from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device, require_device
 from .export import export_program
 from .onnx_export import check_calibration, quietly
 
 OLDEST = (2, 9)
-INSTALL = "pip install 'jpegdeep-torch[trt]' (Linux or Windows, x86-64, with an NVIDIA driver)"
+GPU = "an NVIDIA GPU that PyTorch sees"
+INSTALL = "(Linux or Windows, x86-64, with an NVIDIA driver): pip install 'jpegdeep-torch[trt]'"
 
 
 def missing_parts() -> list[str]:
@@ -36,7 +37,7 @@ def missing_parts() -> list[str]:
     if find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
         missing.append("TensorRT")
     if not torch.cuda.is_available():
-        missing.append("an NVIDIA GPU that PyTorch sees")
+        missing.append(GPU)
     return missing
 
 
@@ -54,8 +55,8 @@ def import_torch_tensorrt() -> ModuleType:
             return importlib.import_module("torch_tensorrt")
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise BackendUnavailable(
-            f"backend trt: torch_tensorrt cannot be imported ({type(error).__name__}: {reason}): {INSTALL}"
+        raise MissingExtra(
+            f"backend trt: torch_tensorrt cannot be imported ({type(error).__name__}: {reason}) {INSTALL}"
         ) from None
 
 
@@ -184,7 +185,7 @@ def quantized(model: nn.Module, calibration: Iterable[Sequence[Tensor]]) -> nn.M
 
 def _modelopt(name: str) -> ModuleType:
     if find_spec("modelopt") is None:
-        raise BackendUnavailable("backend trt: int8 needs NVIDIA's modelopt: pip install nvidia-modelopt")
+        raise MissingExtra("backend trt: int8 needs NVIDIA's modelopt: pip install nvidia-modelopt")
     with quietly():
         return importlib.import_module(name)
 
@@ -233,7 +234,8 @@ class TensorRTBackend(Backend):
     def require(self, device: torch.device | str = "cuda") -> None:
         missing = missing_parts()
         if missing:
-            raise BackendUnavailable(f"backend trt needs {', '.join(missing)}: {INSTALL}")
+            kind = BackendUnavailable if missing == [GPU] else MissingExtra
+            raise kind(f"backend trt needs {', '.join(missing)} {INSTALL}")
         require_device("trt", device)
 
     def _build(

@@ -123,7 +123,7 @@ def _check_arguments(
     if not dry_run:
         check_target(output)
     if to is not None and model_config(to).task != "detector":
-        raise ModelError(f"--to {to}: a classifier, expected a detector")
+        raise ModelError(f"{to}: a classifier, expected a detector to start")
     if preset is not None and preset not in PRESETS:
         raise ModelError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
     if fc_reduction not in REDUCTIONS:
@@ -213,9 +213,7 @@ def _describe(
     else:
         assumed = "coco" if classes == 80 else "voc"
         scales = ANCHOR_SCALES[assumed]
-        scales_reason = (
-            f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say (--scales to change)"
-        )
+        scales_reason = f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say"
     if preset is not None:
         reason = "as asked for"
     elif found.flavour == SSD_KERAS:
@@ -238,7 +236,7 @@ def _describe(
         known = next((key for key, names in KNOWN_CLASSES.items() if len(names) == classes), None)
         if known is not None:
             class_names = KNOWN_CLASSES[known]
-            names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
+            names_reason = f"{known.upper()}'s, assumed from their number"
     info = WeightsInfo(name, classes, scales, preset, class_names, found.width, file.path.name, sha256_of(file.path))
     return info, (reason, scales_reason, names_reason)
 

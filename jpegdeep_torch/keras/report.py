@@ -25,7 +25,7 @@ def summary(done: Conversion) -> str:
     if info.anchor_scales:
         rows.append(("anchor scales", f"{', '.join(f'{s:g}' for s in info.anchor_scales)} ({done.scales_reason})"))
     rows += [("parameters", f"{done.parameters:,}"), ("preset", f"{info.preset} ({done.preset_reason})")]
-    names = f"{_some(info.class_names)} ({done.classes_reason})" if info.class_names else "unknown (--class-names)"
+    names = f"{_some(info.class_names)} ({done.classes_reason})" if info.class_names else "unknown"
     rows.append(("class names", names))
     if done.initial:
         rows.append(("initial values", f"{len(done.initial)} tensors: {_modules(done.initial)}"))
@@ -70,5 +70,5 @@ def listing(path: str | os.PathLike[str]) -> str:
 
 
 def known_detectors() -> str:
-    """For `--help`."""
+    """The names of all detectors, as one line."""
     return ", ".join(name for name in list_models() if model_config(name).task == "detector")

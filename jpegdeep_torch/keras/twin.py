@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from ..detection.anchors import STEPS_PX
-from ..errors import BackendUnavailable, CheckpointError
+from ..errors import CheckpointError, MissingExtra
 from .identify import config_layers
 from .reader import KerasFile
 
@@ -46,7 +46,7 @@ _DECODERS = ("DecodeDetections", "DecodeDetectionsFast")  # ssd_keras's inferenc
 
 
 def import_keras() -> ModuleType:
-    """Keras 2 on TensorFlow, or the Keras that TensorFlow has; BackendUnavailable where neither is installed."""
+    """Keras 2 on TensorFlow, or the Keras that TensorFlow has; MissingExtra where neither is installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with contextlib.suppress(ImportError):
         importlib.import_module("triton")  # PyTorch imports it late; after TensorFlow, their LLVMs clash and it crashes
@@ -58,9 +58,9 @@ def import_keras() -> ModuleType:
                 return importlib.import_module(name)
         except Exception as error:  # a broken TensorFlow raises anything
             reasons.append(f"{name}: {type(error).__name__}: {error}")
-    raise BackendUnavailable(
-        "--verify without a file needs TensorFlow with Keras (pip install tensorflow-cpu tf_keras), or name a file of "
-        f"stored outputs: --verify GOLDEN.npz ({'; '.join(reasons)})"
+    raise MissingExtra(
+        f"a comparison without stored outputs (GOLDEN.npz) needs TensorFlow with Keras ({'; '.join(reasons)}): "
+        "pip install tensorflow-cpu tf_keras"
     )
 
 
@@ -145,8 +145,8 @@ def _plain(settings: dict, kind: str, name: str) -> dict:
 def build_twin(config: dict, image_size: int | None = None):
     """A `model_config` -> the Keras model, with fresh weights.
 
-    `image_size` px takes the place of input sizes that the file leaves open.  Raises BackendUnavailable without
-    TensorFlow, and CheckpointError where the configuration has what these networks do not have.
+    `image_size` px takes the place of input sizes that the file leaves open.  Raises MissingExtra without TensorFlow,
+    and CheckpointError where the configuration has what these networks do not have.
     """
     keras = import_keras()
     custom = _custom_layers(keras)

@@ -150,13 +150,13 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
 def verify_twin(weights: str | os.PathLike[str], source: str | os.PathLike[str], raw_pixels: bool) -> list[Check]:
     """A converted file against the Keras network that the source's own `model_config` describes, on seeded inputs.
 
-    Raises BackendUnavailable without TensorFlow and CheckpointError where the source has no `model_config`.
+    Raises MissingExtra without TensorFlow and CheckpointError where the source has no `model_config`.
     """
     with open_keras(source) as file:
         if not has_network(file.config):
             raise CheckpointError(
-                f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built; "
-                "compare with stored outputs: --verify GOLDEN.npz"
+                f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
+                "compare with stored outputs"
             )
         model = load_model(weights)
         twin = build_twin(file.config, MODELS[model.config.name].image_size)

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from jpegdeep_torch.backends import TOLERANCES, compare, get_backend, list_backends
+from jpegdeep_torch.backends import TOLERANCES, base, compare, get_backend, list_backends
 from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.backends.compare import difference
 from jpegdeep_torch.errors import BackendUnavailable, ModelError
@@ -138,25 +138,25 @@ def test_unknown_backend():
 
 
 @pytest.mark.parametrize(
-    "backend, module, package",
+    "backend, package, extra",
     [
-        ("onnxruntime", "ort", "onnxruntime"),
-        ("onnxruntime", "onnx_export", "onnxscript"),
-        ("openvino", "ov", "openvino"),
+        ("onnxruntime", "onnxruntime", "onnx"),
+        ("onnxruntime", "onnxscript", "onnx"),
+        ("openvino", "openvino", "openvino"),
     ],
 )
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, backend: str, module: str, package: str):
-    it = get_backend(backend)
-    code = sys.modules[f"jpegdeep_torch.backends.{module}"]
-    present = code.find_spec
-    monkeypatch.setattr(code, "find_spec", lambda name: None if name == package else present("torch"))
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, backend: str, package: str, extra: str):
+    it, present = get_backend(backend), base.find_spec
+    monkeypatch.setattr(base, "find_spec", lambda name: None if name == package else present("torch"))
     with pytest.raises(BackendUnavailable, match="pip install"):
+        it.require()
+    with pytest.raises(ImportError, match=rf"{package}: pip install 'jpegdeep-torch\[{extra}\]'$"):
         it.require()
 
 
 def test_importing_the_package_imports_no_library_behind_a_backend():
     code = (
-        "import sys, jpegdeep_torch, jpegdeep_torch.backends, jpegdeep_torch.detector\n"
+        "import sys, jpegdeep_torch, jpegdeep_torch.backends, jpegdeep_torch.inference.detector\n"
         "for name in jpegdeep_torch.backends.list_backends(): jpegdeep_torch.backends.get_backend(name)\n"
         "heavy = {'torch_tensorrt', 'tensorrt', 'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf', 'modelopt'}\n"
         "print(sorted(heavy & set(sys.modules)))"
