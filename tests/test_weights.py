@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from jpegdeep_torch import Classifier, Detector
-from jpegdeep_torch.errors import CheckpointError
+from jpegdeep_torch.errors import CheckpointError, ModelError
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.utils.files import written_whole
 from jpegdeep_torch.weights import WeightsInfo, load_model, load_weights, read_info, save_weights
@@ -20,7 +21,7 @@ SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
 
 
 def small(name: str = "ssd300_vgg16_dct", classes: int = 3, seed: int = 0, **options):
-    return create_model(name, classes, width=1 / 32, seed=seed, **options)
+    return create_model(name, classes, width=1 / 32, seed=seed, **options).eval()
 
 
 def changed(source, target, tensors=None, metadata=None, drop=()):
@@ -48,6 +49,52 @@ def test_round_trip(name, tmp_path):
     for a, b in zip(model(*inputs), again(*inputs)):
         assert torch.equal(a, b)
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in again.parameters() if p.ndim == 4)
+
+
+def test_create_model_takes_a_file(tmp_path):
+    """Training goes on from it: what the file says is the default, what is asked for must be the same."""
+    model = small(anchor_scales=SCALES)
+    info = save_weights(model, tmp_path / "a", class_names=("a", "b", "c"))
+    for asked in ({}, {"num_classes": 3, "anchor_scales": "coco", "width": 1 / 32}, {"anchor_scales": SCALES}):
+        again = create_model("ssd300_vgg16_dct", weights=tmp_path / "a", **asked)
+        assert again.training and again.info == info and again.config == model.config
+        state = again.state_dict()
+        assert state.keys() == model.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+        assert all(parameter.requires_grad and not parameter.is_meta for parameter in again.parameters())
+    inputs = [torch.randn(2, *shape) for shape in model.config.input_shapes().values()]
+    sum(y.sum() for y in again(*inputs)).backward()
+    assert again.state_dict()["trunk.base.luma_norm.num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "expected"),
+    [
+        ("ssd300_vgg16", {}, "has model 'ssd300_vgg16_dct', asked for 'ssd300_vgg16'"),
+        ("ssd300_vgg16_dct", {"num_classes": 4}, "has num_classes 3, asked for 4"),
+        ("ssd300_vgg16_dct", {"anchor_scales": "coco"}, r"has anchor_scales \(0.1, .*asked for \(0.07"),
+        ("ssd300_vgg16_dct", {"width": 1.0, "num_classes": 4}, "num_classes 3.*; width 0.03125, asked for 1.0"),
+        ("ssd512", {"anchor_scales": "voc"}, "unknown model 'ssd512'"),
+    ],
+)
+def test_create_model_refuses_a_file_of_another_network(tmp_path, name, asked, expected):
+    save_weights(small(), tmp_path / "a")
+    with pytest.raises(ModelError, match=expected):
+        create_model(name, weights=tmp_path / "a", **asked)
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path):
+    """safetensors itself writes the metadata in an order that changes from call to call."""
+    model, names = small(), ("a", 'ü\n"', "c")
+    for i in range(8):
+        save_weights(model, tmp_path / str(i), class_names=names, coefficients="native")
+    first = (tmp_path / "0").read_bytes()
+    assert all((tmp_path / str(i)).read_bytes() == first for i in range(8))
+    header = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])
+    assert list(header["__metadata__"]) == sorted(header["__metadata__"])
+    state, again = model.state_dict(), load_file(tmp_path / "0")
+    assert again and all(torch.equal(again[key], state[key]) for key in again)
+    assert read_info(tmp_path / "0").class_names == names
 
 
 def test_metadata_says_all(tmp_path):
@@ -143,8 +190,8 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
 
 def test_a_file_s_own_way_to_coefficients_is_taken(tmp_path):
     path = tmp_path / "w.safetensors"
-    save_weights(small(), path, "voc", dct="reencode")
-    assert load_model(path).info.dct == "reencode" and Detector.load(path).preset.dct == "reencode"
+    save_weights(small(), path, "voc", coefficients="reencode")
+    assert load_model(path).info.coefficients == "reencode" and Detector.load(path).preset.coefficients == "reencode"
     assert Detector.load(path, coefficients="native").preset.coefficients == "native"
     save_weights(small("vgg16_dct"), path, "imagenet", coefficients="native")
     assert Classifier.load(path).preset.coefficients == "native"

@@ -21,7 +21,7 @@ def seeded_detector(name: str, inputs: Sequence[Tensor], seed: int = 0, **argume
     scaled to outputs of unit variance, and one constant on all background biases is chosen by bisection so that 400
     scores an image exceed 0.01.
     """
-    model = create_model(name, seed=seed, **arguments)
+    model = create_model(name, seed=seed, **arguments).eval()
     with torch.inference_mode():
         maps = model.feature_maps(*inputs)
         for heads in (model.class_heads, model.box_heads):

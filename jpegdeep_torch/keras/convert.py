@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.classes import KNOWN_CLASSES
 from ..errors import CheckpointError, ModelError
-from ..models import ANCHOR_SCALES, MODELS, create_model, model_config
+from ..models import ANCHOR_SCALES, MODELS, checked_scales, create_model, model_config
 from ..presets import PRESETS
 from ..utils.files import check_target, sha256_of
 from ..weights import WeightsInfo, save_tensors
@@ -207,7 +207,7 @@ def _describe(
             raise ModelError(f"{name}: a classifier has no anchor scales, got {scales!r}")
     elif scales is not None:
         scales_reason = "as asked for"
-        scales = create_scales(name, scales)
+        scales = checked_scales(MODELS[name], scales)
     elif stated is not None:
         scales, scales_reason = stated, "stated in the file's model_config"
     else:
@@ -239,12 +239,6 @@ def _describe(
             names_reason = f"{known.upper()}'s, assumed from their number"
     info = WeightsInfo(name, classes, scales, preset, class_names, found.width, file.path.name, sha256_of(file.path))
     return info, (reason, scales_reason, names_reason)
-
-
-def create_scales(name: str, scales: str | tuple[float, ...]) -> tuple[float, ...]:
-    """Checked anchor scales of the detector `name`; ModelError where they are impossible."""
-    with torch.device("meta"):
-        return create_model(name, anchor_scales=scales).config.anchor_scales
 
 
 def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 
 import torch
 from torch import nn
 
-from ..errors import ModelError
-from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, list_models, model_config
+from ..errors import CheckpointError, ModelError
+from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, checked_scales, list_models, model_config
 from .resnet import ResNetClassifier
 from .ssd import SSD300
 from .vgg import VGGClassifier
+from .weights_file import load_weights, read_info
 
 __all__ = [
     "ANCHOR_SCALES",
     "INPUT_KINDS",
     "MODELS",
     "ModelConfig",
-    "build_model",
+    "checked_scales",
     "create_model",
     "list_models",
     "model_config",
+    "model_from_file",
 ]
 
 
@@ -31,36 +34,77 @@ def create_model(
     num_classes: int | None = None,
     anchor_scales: tuple[float, ...] | str | None = None,
     *,
-    width: float = 1.0,
+    width: float | None = None,
+    weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
 ) -> nn.Module:
-    """A network with fresh weights, in eval mode and in channels-last memory.
+    """A network in training mode and in channels-last memory; call its `eval()` before you predict.
 
     Args:
         name: a row of `list_models()`.
-        num_classes: without the background; by default 20 for a detector, 1000 for a classifier.
-        anchor_scales: of a detector: seven growing fractions of the image side, or 'voc' (default) or 'coco'.
-        width: multiplies the channels; 1.0 is the published network.
-        seed: makes the weights repeatable, without touching PyTorch's global generator.
+        num_classes: without the background; by default the weights file's, else 20 (detectors) or 1000 (classifiers).
+        anchor_scales: of a detector: seven growing fractions of the image side, or 'voc' or 'coco'; by default the
+            weights file's, else 'voc'.
+        width: multiplies the channels; by default the weights file's, else 1.0, the published network.
+        weights: a safetensors file of `save_weights` or of the converter; without one the weights are fresh.
+        seed: makes fresh weights repeatable, without touching PyTorch's global generator.
+
+    Returns:
+        The network.  With `weights`, its `info` holds the file's WeightsInfo.
 
     Raises:
-        ModelError: the name is unknown or an argument impossible.
+        ModelError: the name is unknown, an argument impossible, or the file holds another network than was asked for.
+        CheckpointError: the file cannot be used.
     """
+    if weights is None:
+        return _build(_checked(name, num_classes, anchor_scales, 1.0 if width is None else width), seed)
+    scales = None if anchor_scales is None else checked_scales(model_config(name), anchor_scales)
+    info = read_info(weights)
+    asked = {"model": name, "num_classes": num_classes, "anchor_scales": scales, "width": width}
+    wrong = [
+        f"{key} {getattr(info, key)!r}, asked for {value!r}"
+        for key, value in asked.items()
+        if value is not None and value != getattr(info, key)
+    ]
+    if wrong:
+        raise ModelError(f"{weights}: has {'; '.join(wrong)}")
+    return model_from_file(weights)
+
+
+def model_from_file(path: str | os.PathLike[str]) -> nn.Module:
+    """`create_model` with whatever the weights file says.  Raises CheckpointError."""
+    info = read_info(path)
+    try:
+        config = _checked(info.model, info.num_classes, info.anchor_scales, info.width)
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    with torch.device("meta"):  # the memory comes with the file's tensors
+        model = _build(config)
+    load_weights(model, path)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked = torch.tensor(0)
+    model.info = info
+    return model.to(memory_format=torch.channels_last)
+
+
+def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str | None, width: float) -> ModelConfig:
+    """The row `name` with these changes.  Raises ModelError."""
     config = model_config(name)
     changes: dict[str, object] = {"width": width}
     if num_classes is not None:
         changes["num_classes"] = num_classes
-    if anchor_scales is not None:
-        changes["anchor_scales"] = _check_scales(config, anchor_scales)
+    if scales is not None:
+        changes["anchor_scales"] = checked_scales(config, scales)
     config = dataclasses.replace(config, **changes)
     if not isinstance(config.num_classes, int) or isinstance(config.num_classes, bool) or config.num_classes < 1:
         raise ModelError(f"{name}: num_classes is {config.num_classes!r}, expected a whole number of at least 1")
     if not width > 0 or not math.isfinite(width):
         raise ModelError(f"{name}: width is {width!r}, expected a positive number")
-    return build_model(config, seed)
+    return config
 
 
-def build_model(config: ModelConfig, seed: int | None = None) -> nn.Module:
+def _build(config: ModelConfig, seed: int | None = None) -> nn.Module:
     """The network that `config` describes (see `create_model`)."""
     kind = SSD300 if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -69,25 +113,10 @@ def build_model(config: ModelConfig, seed: int | None = None) -> nn.Module:
         model = kind(config)
         if not next(model.parameters()).is_meta:  # where there is nothing to fill, drawing numbers only takes time
             model.apply(_initialise)
-    return model.eval().to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)
 
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # he_normal, as the reference
         nn.init.zeros_(module.bias)
-
-
-def _check_scales(config: ModelConfig, scales: tuple[float, ...] | str) -> tuple[float, ...]:
-    if config.task != "detector":
-        raise ModelError(f"{config.name}: a classifier has no anchor scales, got {scales!r}")
-    if isinstance(scales, str):
-        if scales not in ANCHOR_SCALES:
-            raise ModelError(
-                f"unknown anchor scales {scales!r}: expected one of {', '.join(ANCHOR_SCALES)}, or 7 numbers"
-            )
-        return ANCHOR_SCALES[scales]
-    values = tuple(float(s) for s in scales)
-    if len(values) != 7 or not all(math.isfinite(s) and s > 0 for s in values):
-        raise ModelError(f"{config.name}: anchor scales are {values}, expected 7 positive numbers")
-    return values

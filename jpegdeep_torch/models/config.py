@@ -7,6 +7,7 @@ Layer names are those of the Keras originals, so that a checkpoint can be matche
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass, field
 
 from ..errors import ModelError
@@ -170,3 +171,19 @@ def model_config(name: str) -> ModelConfig:
     if name not in MODELS:
         raise ModelError(f"unknown model {name!r}: expected one of {', '.join(list_models())}")
     return MODELS[name]
+
+
+def checked_scales(config: ModelConfig, scales: tuple[float, ...] | str) -> tuple[float, ...]:
+    """The seven anchor scales that `scales` (a key of ANCHOR_SCALES, or numbers) are.  Raises ModelError."""
+    if config.task != "detector":
+        raise ModelError(f"{config.name}: a classifier has no anchor scales, got {scales!r}")
+    if isinstance(scales, str):
+        if scales not in ANCHOR_SCALES:
+            raise ModelError(
+                f"unknown anchor scales {scales!r}: expected one of {', '.join(ANCHOR_SCALES)}, or 7 numbers"
+            )
+        return ANCHOR_SCALES[scales]
+    values = tuple(float(s) for s in scales)
+    if len(values) != 7 or not all(math.isfinite(s) and s > 0 for s in values):
+        raise ModelError(f"{config.name}: anchor scales are {values}, expected 7 positive numbers")
+    return values

@@ -32,7 +32,7 @@ def import_library(tool: str):
 def network(name: str, precision: str):
     from jpegdeep_torch.models import create_model
 
-    return create_model(name, width=WIDTH, seed=0).to(getattr(torch, precision))
+    return create_model(name, width=WIDTH, seed=0).eval().to(getattr(torch, precision))
 
 
 def signatures(torch_tensorrt) -> dict:

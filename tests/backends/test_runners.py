@@ -79,7 +79,7 @@ def test_earlier_outputs_outlive_later_calls(backend: str):
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_classifier_gives_its_logits(backend: str):
-    model = create_model("vgg16_dct", num_classes=10, width=WIDTH, seed=0)
+    model = create_model("vgg16_dct", num_classes=10, width=WIDTH, seed=0).eval()
     runner = built(backend, model)
     inputs = example_inputs(model, 2)
     assert compare(runner, model, inputs).ok
@@ -129,7 +129,7 @@ def test_impossible_arguments_say_what_is_possible(backend: str):
     with pytest.raises(ModelError, match="unknown precision"):
         it.build(model, device, precision="float8")
     with pytest.raises(ModelError, match="training mode"):
-        it.build(create_model("ssd300_vgg16_dct", width=WIDTH).train(), device)
+        it.build(create_model("ssd300_vgg16_dct", width=WIDTH), device)
 
 
 def test_unknown_backend():

@@ -82,7 +82,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
 def test_arguments(name: str, precision: str, batch_sizes: tuple[int, ...], library: Library, monkeypatch):
     exports = []
     monkeypatch.setattr(trt, "export_program", lambda *arguments: exports.append(arguments))
-    model = create_model(name, num_classes=3, width=1 / 64)
+    model = create_model(name, num_classes=3, width=1 / 64).eval()
     get_backend("trt").build(model, "cuda", precision, batch_sizes)
     (call,) = library.compiled
     ((exported, example_batch, largest),) = exports
@@ -103,7 +103,7 @@ def test_arguments(name: str, precision: str, batch_sizes: tuple[int, ...], libr
 
 @pytest.mark.parametrize("name, precision", [("ssd300_vgg16_dct", "float16"), ("vgg16_dct_deconv", "float32")])
 def test_the_exported_program_has_one_batch(name: str, precision: str, library: Library):
-    get_backend("trt").build(create_model(name, width=1 / 16, seed=0), "cuda", precision, (1, 6))
+    get_backend("trt").build(create_model(name, width=1 / 16, seed=0).eval(), "cuda", precision, (1, 6))
     program = library.compiled[0].exported_program
     (symbol,) = program.range_constraints  # one, shared by all inputs
     assert program.range_constraints[symbol].upper == 6

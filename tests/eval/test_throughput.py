@@ -144,7 +144,7 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
 
 
 def test_nonsense_has_no_speed(tmp_path):
-    model = create_model("ssd300_vgg16_dct", width=0.125, seed=0)
+    model = create_model("ssd300_vgg16_dct", width=0.125, seed=0).eval()
     with torch.no_grad():
         model.trunk.fc7.weight[0, 0] = float("nan")
     save_weights(model, tmp_path / "nan")

@@ -31,10 +31,11 @@ def shapes(output) -> list[tuple[int, ...]]:
 def test_every_network(name):
     """Outputs' shapes, their batch, that they are finite and depend on every input and every weight."""
     model = create_model(name, 4, width=SMALL, seed=0)
+    assert all(module.training for module in model.modules())  # as torchvision's and timm's
+    model.eval()
     batch = inputs_of(model, 2)
     output = model(*batch)
     assert shapes(output) == ([(2, 8732, 5), (2, 8732, 4)] if name.startswith("ssd") else [(2, 4)])
-    assert not model.training
     total = sum(x.square().mean() for x in (output if isinstance(output, tuple) else (output,)))
     for x in batch:
         x.requires_grad_()
@@ -59,7 +60,7 @@ def test_every_network(name):
     ["ssd300_vgg16", "ssd300_vgg16_dct", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa_y", "vgg16", "resnet50"],
 )
 def test_export_with_a_dynamic_batch(name):
-    model = create_model(name, 2, width=SMALL, seed=0)
+    model = create_model(name, 2, width=SMALL, seed=0).eval()
     example = tuple(inputs_of(model, 2))
     batch = torch.export.Dim("batch", min=1, max=32)
     exported = torch.export.export(model, example, dynamic_shapes=tuple({0: batch} for _ in example)).module()
@@ -72,7 +73,7 @@ def test_export_with_a_dynamic_batch(name):
 @pytest.mark.parametrize("name", list_models("[!s]*"))
 @pytest.mark.parametrize("size", [224, 256, 352])
 def test_classifiers_take_any_size(name, size):
-    model = create_model(name, 3, width=SMALL, seed=0)
+    model = create_model(name, 3, width=SMALL, seed=0).eval()
     if size != 224 and "dct" not in name and "rfa" not in name and size == 352:
         size = 300
     assert shapes(model(*inputs_of(model, 1, size))) == [(1, 3)]
@@ -80,7 +81,7 @@ def test_classifiers_take_any_size(name, size):
 
 def test_a_larger_image_is_the_mean_over_positions():
     """A dense layer slid over the feature map: an image twice as wide as its own copy gives the mean of its windows."""
-    model = create_model("vgg16", 5, width=SMALL, seed=0)
+    model = create_model("vgg16", 5, width=SMALL, seed=0).eval()
     image = inputs_of(model, 1, 256)[0]
     _, features = model.trunk(image)
     windows = [features[:, :, y : y + 7, x : x + 7] for y in (0, 1) for x in (0, 1)]
@@ -184,7 +185,7 @@ def test_same_padding_against_sums_by_hand(kernel, dilation):
 
 
 def test_half_precision_stays_close():
-    model = create_model("ssd300_vgg16_dct", 3, width=1 / 16, seed=0)
+    model = create_model("ssd300_vgg16_dct", 3, width=1 / 16, seed=0).eval()
     inputs = inputs_of(model)
     expected = model(*inputs)
     output = model.to(torch.bfloat16)(*(x.to(torch.bfloat16) for x in inputs))
