@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eval.benchmark.subjects import BenchmarkCase, Endless, Sample
-from jpegdeep_torch.data.dataset import JpegDataset, JpegLoader, prepare_inputs
+from jpegdeep_torch.data import JpegDataset, JpegLoader, prepare_inputs
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError
 from jpegdeep_torch.keras.identify import best_match

@@ -16,7 +16,7 @@ from eval.benchmark.roofline import LargestConvolution
 from eval.benchmark.seeded import seeded_detector
 from jpegdeep_torch.backends import Comparison, Runner, compare, get_backend
 from jpegdeep_torch.backends.base import example_inputs
-from jpegdeep_torch.data.dataset import JpegDataset, JpegLoader, prepare_inputs
+from jpegdeep_torch.data import JpegDataset, JpegLoader, prepare_inputs
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.detection import detect, ssd300_anchors
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError, ModelError

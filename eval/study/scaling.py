@@ -17,7 +17,7 @@ from eval.benchmark.photos import HEIGHT_PX, WIDTH_PX, mosaic_jpegs
 from eval.benchmark.subjects import BenchmarkCase, Network, TimedDetector, make_timed_detector
 from eval.study.fits import line, power_law
 from eval.study.memory import MemoryPoint, MemoryUse, measure_memory
-from jpegdeep_torch.data.dataset import PREFETCH
+from jpegdeep_torch.data.loader import PREFETCH
 from jpegdeep_torch.presets import Preset
 from jpegdeep_torch.utils.environment import threads_set_to
 from jpegdeep_torch.weights import save_weights

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..backends import get_backend
-from ..data.dataset import Batch, batch_loader, prepare_inputs, read_batch
+from ..data.dataset import Batch, prepare_inputs, read_batch
+from ..data.loader import batch_loader
 from ..data.reading import InputReader, Source, source_name
 from ..errors import JpegError, ModelError
 from ..jpeg.pixels import DEFAULT_DECODER

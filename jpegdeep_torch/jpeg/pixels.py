@@ -16,7 +16,14 @@ from torchvision.io import ImageReadMode
 
 from ..errors import JpegError, ModelError
 
-cv2.setNumThreads(0)  # the loader has its own processes; OpenCV's threads would fight them for the cores
+
+def use_one_opencv_thread() -> None:
+    """Makes OpenCV run without threads of its own in this process.
+
+    For a loader's worker processes, forked or spawned: each would start a thread per core on its first resize, and
+    together they would fight for the cores.
+    """
+    cv2.setNumThreads(0)
 
 
 def _pillow(data: bytes, size: int) -> np.ndarray:

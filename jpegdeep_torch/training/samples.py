@@ -6,7 +6,7 @@ import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
 from ..data.dataset import batch_buffers, prepare_inputs
-from ..data.handover import Lease, passed, unpassed
 from ..data.reading import Clock, InputReader, read_bytes
+from ..data.shared_buffers import pack, unpack
 from ..errors import DatasetError, JpegDeepError, ModelError
 from ..jpeg.blockwise import blockwise_dct
 from ..jpeg.header import read_header
@@ -56,7 +56,6 @@ class TrainingBatch:
     names: of the N images.
     keys: (index, seed) of each.
     data_ms: the worker's time for the whole batch.
-    lease: in a worker, the shared memory that the inputs are in.
     """
 
     inputs: tuple[Tensor, ...]
@@ -65,19 +64,17 @@ class TrainingBatch:
     names: list[str]
     keys: list[tuple[int, int]]
     data_ms: float
-    lease: Lease | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getstate__(self) -> dict[str, Any]:
         """For the way from a worker; what is small goes as it is."""
-        state = dict(self.__dict__)
-        state["inputs"] = passed(self.inputs, state.pop("lease"))
-        return state | {"boxes": self.boxes.numpy(), "labels": self.labels.numpy()}
+        packed = {"inputs": pack(self.inputs), "boxes": self.boxes.numpy(), "labels": self.labels.numpy()}
+        return self.__dict__ | packed
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lease=None, inputs=unpassed(state["inputs"]))
+        self.__dict__.update(state, inputs=unpack(state["inputs"]))
         self.boxes, self.labels = torch.from_numpy(state["boxes"]), torch.from_numpy(state["labels"])
 
     def pin_memory(self) -> TrainingBatch:
@@ -90,7 +87,7 @@ class TrainingBatch:
 class _Samples(Dataset, ABC):
     """What detectors and classifiers share: from keys to inputs.
 
-    Use it through a DataLoader whose sampler gives (index, seed) and whose collate_fn is `data.dataset.as_it_is`.
+    Use it through a DataLoader whose sampler gives (index, seed) and whose collate_fn is `data.loader.as_it_is`.
     Everything random about an item comes from its seed; global generators are neither used nor changed.
     """
 
@@ -126,16 +123,16 @@ class _Samples(Dataset, ABC):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch:
         """The batch of these (index, seed).  JpegError, DatasetError: the first image that cannot be used."""
         started = time.perf_counter()
-        rooms, views, lease = batch_buffers(self.reader, len(keys))
+        tensors, arrays = batch_buffers(self.reader, len(keys))
         targets = [
-            self._read(index, np.random.default_rng(seed), tuple(view[place] for view in views))
+            self._read(index, np.random.default_rng(seed), tuple(array[place] for array in arrays))
             for place, (index, seed) in enumerate(keys)
         ]
         boxes, labels = self._stack(targets)
-        inputs = tuple(room.permute(0, 3, 1, 2) for room in rooms)
+        inputs = tuple(tensor.permute(0, 3, 1, 2) for tensor in tensors)
         names = [self._name(index) for index, _ in keys]
         data_ms = (time.perf_counter() - started) * 1e3
-        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms, lease)
+        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms)
 
     @abstractmethod
     def _name(self, index: int) -> str: ...

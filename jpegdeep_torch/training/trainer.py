@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.dataset import batch_loader
+from ..data.loader import batch_loader
 from ..errors import JpegDeepError, TrainingError
 from ..models import create_model, model_config
 from ..utils.distributed import (

@@ -10,7 +10,7 @@ import torch
 
 from jpegdeep_torch.data.annotations import AnnotatedImage
 from jpegdeep_torch.data.classes import VOC_CLASSES
-from jpegdeep_torch.data.dataset import batch_loader
+from jpegdeep_torch.data.loader import batch_loader
 from jpegdeep_torch.detection.anchors import decode_boxes, encode_boxes, ssd300_anchors, to_corners
 from jpegdeep_torch.detection.loss import LossConfig, multibox_loss
 from jpegdeep_torch.detection.matcher import Targets, match_anchors

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import RandomIoUCrop
 from torchvision.transforms.v2 import functional as v2
 
-from jpegdeep_torch.data.dataset import as_it_is
+from jpegdeep_torch.data.loader import as_it_is
 from jpegdeep_torch.data.reading import Clock, InputReader
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError, DatasetError, JpegError, ModelError

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from jpegdeep_torch.data.dataset import batch_loader
+from jpegdeep_torch.data.loader import batch_loader
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import DatasetError, JpegError
 from jpegdeep_torch.models import model_config

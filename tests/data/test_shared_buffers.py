@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from jpegdeep_torch.data import handover
-from jpegdeep_torch.data.dataset import Batch, JpegDataset, as_it_is, make_loader
+from jpegdeep_torch.data import shared_buffers
+from jpegdeep_torch.data.dataset import Batch, JpegDataset
+from jpegdeep_torch.data.loader import as_it_is, make_loader
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
@@ -49,7 +50,7 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("model", MODELS)
 def test_batches_that_are_kept_stay_as_they_are(sources, model, workers):
-    """More of them than a worker has slots."""
+    """More of them than a worker has buffers."""
     kept = inputs_of(loader(sources * 3, model, workers=workers))
     assert len(kept) == COUNT  # 3 times as many images in batches of 3
     assert_equal(kept, inputs_of(loader(sources * 3, model)))
@@ -79,9 +80,9 @@ def test_loaders_that_ended_leave_no_memory_behind(sources):
     for _ in range(3):
         list(loader(sources[:12], workers=1))
         gc.collect()
-    batch = next(iter(loader(sources[:12], workers=1)))  # with it go the slots of those that ended
+    batch = next(iter(loader(sources[:12], workers=1)))  # with it go the buffers of those that ended
     gc.collect()
-    assert len({process for process, _ in handover._known}) <= 2  # its own, and one not yet waited for
+    assert len({process for process, _ in shared_buffers._received}) <= 2  # its own, and one not yet waited for
     assert len(batch) == 3
 
 
@@ -175,15 +176,15 @@ def test_a_forked_process_does_not_give_back_what_it_only_copied(sources):
     assert all(torch.equal(a, b) for a, b in zip(held.inputs, expected))
 
 
-def test_slots_that_grew_too_small_are_forgotten(sources):
+def test_buffers_that_grew_too_small_are_forgotten(sources):
     dataset = JpegDataset(sources, model_config("ssd300_vgg16_dct"), get_preset("voc"))
     growing = [list(range(n)) for n in range(1, 16)]
     batches = DataLoader(dataset, batch_sampler=growing, num_workers=1, collate_fn=as_it_is)
     for batch, indices in zip(batches, growing):
         assert len(batch) == len(indices)
         del batch
-    process = max(process for process, _ in handover._known)
-    assert len([key for key in handover._known if key[0] == process]) <= 6
+    process = max(process for process, _ in shared_buffers._received)
+    assert len([key for key in shared_buffers._received if key[0] == process]) <= 6
 
 
 def test_what_could_not_be_read_gives_its_memory_back(sources):
