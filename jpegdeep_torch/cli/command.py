@@ -42,9 +42,12 @@ def add_coefficients_argument(
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs `main(argv)` -> exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
 
-    The process keeps the memory that it frees (`memory.keep_freed_memory`).
+    The process keeps the memory that it frees (`memory.keep_freed_memory`), and OpenCV starts no threads in it.
     """
+    from ..jpeg.pixels import use_one_opencv_thread  # here, so that importing this imports no OpenCV
+
     keep_freed_memory()
+    use_one_opencv_thread()
     try:
         status = main(argv) or 0
         sys.stdout.flush()  # a closed pipe shows here rather than at the interpreter's end
