@@ -61,10 +61,6 @@ class Description:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its description cannot be read ({type(error).__name__}: {error})") from None
 
-    @property
-    def is_detector(self) -> bool:
-        return self.anchor_scales is not None
-
 
 def describe_engine(
     model: nn.Module, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None

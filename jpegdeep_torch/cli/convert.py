@@ -15,7 +15,6 @@ from pathlib import Path
 from ..errors import ModelError
 from ..keras.convert import convert_keras
 from ..keras.report import known_detectors, listing, summary
-from ..keras.transfer import REDUCTIONS
 from ..keras.verify import Check, verify_golden, verify_twin
 from ..presets import PRESETS
 from .command import Parser
@@ -28,9 +27,7 @@ def _parser() -> Parser:
     parser.add_argument("file", metavar="FILE.h5", help="of model.save or save_weights")
     parser.add_argument("-o", "--output", metavar="OUT", help="default: FILE.safetensors, beside FILE.h5")
     parser.add_argument("--to", metavar="MODEL", help=f"start a detector from FILE's layers: {known_detectors()}")
-    parser.add_argument(
-        "--fc-reduction", choices=REDUCTIONS, default="zoom", help="with --to: how VGG's dense layers are cut"
-    )
+    parser.add_argument("--fc-reduction", choices=("zoom", "subsample"), help=argparse.SUPPRESS)  # one result
     parser.add_argument("--preset", choices=list(PRESETS), help="how images are prepared; default: told from FILE")
     parser.add_argument("--scales", metavar="S", help="anchor scales: voc, coco or seven numbers s1,...,s7")
     parser.add_argument("--class-names", metavar="NAMES.txt", help="one name a line, label 1 first")
@@ -77,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         scales=_scales(args.scales) if args.scales else None,
         class_names=_class_names(args.class_names) if args.class_names else None,
         num_classes=args.num_classes,
-        fc_reduction=args.fc_reduction,
         dry_run=args.dry_run,
         progress=True,
     )

@@ -21,7 +21,7 @@ from ..weights import WeightsInfo, save_tensors
 from .identify import Match, anchor_scales, best_match, config_problems
 from .names import SSD_KERAS, Piece, slots
 from .reader import KerasFile, Weight, open_keras
-from .transfer import REDUCTIONS, plan_transfer
+from .transfer import plan_transfer
 
 _INITIAL_SEED = 0  # of the weights that no file gives
 
@@ -54,7 +54,6 @@ def convert_keras(
     scales: str | tuple[float, ...] | None = None,
     class_names: tuple[str, ...] | None = None,
     num_classes: int | None = None,
-    fc_reduction: str = "zoom",
     dry_run: bool = False,
     progress: bool = False,
 ) -> Conversion:
@@ -68,7 +67,6 @@ def convert_keras(
         scales: anchor scales ('voc', 'coco' or seven numbers) where the file does not say or says wrong.
         class_names: stored with the weights; as many as the network has classes.
         num_classes: of a detector that the file gives no heads for.
-        fc_reduction: how `to` cuts VGG's dense layers: 'zoom' (the reference) or 'subsample' (the SSD paper).
         dry_run: read and check everything, write nothing.
         progress: show a bar on a terminal.
 
@@ -79,7 +77,7 @@ def convert_keras(
     started = time.perf_counter()
     source = Path(source)
     output = Path(output) if output is not None else source.with_suffix(".safetensors")
-    _check_arguments(source, output, to, preset, fc_reduction, dry_run)
+    _check_arguments(source, output, to, preset, dry_run)
     with open_keras(source) as file, _bar(source, progress) as bar:
         found = best_match(file)
         _refuse(file, found)
@@ -92,7 +90,7 @@ def convert_keras(
                 raise ModelError(f"{source}: holds {classes} classes, asked for {num_classes}")
         else:
             name, classes = to, MODELS[to].num_classes if num_classes is None else num_classes
-            pieces, left_out = plan_transfer(found, to, classes, fc_reduction)
+            pieces, left_out = plan_transfer(found, to, classes)
             if not pieces:
                 raise CheckpointError(f"{source}: holds {found.model}, which has no layer in common with {to}")
         tensors = _read_all(file, pieces, bar)
@@ -115,9 +113,7 @@ def _bar(source: Path, wanted: bool) -> tqdm:
     return tqdm(desc="reading", unit="B", unit_scale=True, disable=None if wanted else True, leave=False)
 
 
-def _check_arguments(
-    source: Path, output: Path, to: str | None, preset: str | None, fc_reduction: str, dry_run: bool
-) -> None:
+def _check_arguments(source: Path, output: Path, to: str | None, preset: str | None, dry_run: bool) -> None:
     if output.resolve() == source.resolve():
         raise CheckpointError(f"{output}: the output would overwrite the source")
     if not dry_run:
@@ -126,8 +122,6 @@ def _check_arguments(
         raise ModelError(f"{to}: a classifier, expected a detector to start")
     if preset is not None and preset not in PRESETS:
         raise ModelError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
-    if fc_reduction not in REDUCTIONS:
-        raise ModelError(f"unknown reduction {fc_reduction!r}: expected one of {', '.join(REDUCTIONS)}")
 
 
 def _refuse(file: KerasFile, found: Match) -> None:
@@ -182,8 +176,8 @@ def _read_all(file: KerasFile, pieces: list[Piece], bar: tqdm) -> dict[str, Tens
         if problem is not None:
             problems.append(problem)
             continue
-        value = slot.to_torch(change(value) if change else value)
-        tensors[slot.key] = torch.from_numpy(value).contiguous()
+        tensor = torch.from_numpy(slot.to_torch(value))
+        tensors[slot.key] = (change(tensor) if change else tensor).contiguous()
     if problems:
         raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + "; ".join(problems))
     return tensors

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..models import create_model
 from ..models.layers import L2Normalization
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 
     slot: Slot
     weight: Weight
-    change: Callable[[np.ndarray], np.ndarray] | None = None  # applied first, in Keras's layout
+    change: Callable[[Tensor], Tensor] | None = None  # applied last, in PyTorch's layout
 
 
 def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:

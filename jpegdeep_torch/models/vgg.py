@@ -9,9 +9,29 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .layers import KERAS_BN_EPSILON, ChromaDeconv, SameConv2d, given, max_pool_2x2, mean_over_positions, scaled
 
-# What a detector's fc6 and fc7 keep of a classifier's dense layers (arXiv 1512.02325, section 3).
-DENSE_TAPS = slice(None, None, 3)  # 7x7 -> 3x3: taps 0, 3 and 6
-DENSE_CHANNELS = slice(None, None, 4)  # 4096 -> 1024: every 4th
+
+def dense_to_convolution(values: Tensor, channels: int) -> Tensor:
+    """What a detector's fc6 or fc7 keeps of a classifier's dense layer (SSD, arXiv 1512.02325, section 3).
+
+    Every third tap of 7x7, that is, 0, 3 and 6, and evenly spaced channels: of 4096 every 4th.  Of a narrower network
+    that is not always a whole number: of 120 channels, for 32.
+
+    The reference cuts by `scipy.ndimage.zoom(kernel, (0.42857, 0.42857, 1, 1))`, a cubic spline read at the coordinates
+    0, 3 and 6.  An interpolating spline passes through its samples, so it gives the same taps, to rounding.
+
+    Args:
+        values: fc1's weights (channels, inputs, 7, 7), fc2's (channels, channels, 1, 1), or the bias of either.
+        channels: of fc6 and fc7.
+
+    Returns:
+        fc6's weights (channels, inputs, 3, 3), fc7's (channels, channels, 1, 1), or their bias.
+    """
+    channels = min(channels, len(values))
+    kept = torch.arange(channels) * len(values) // channels
+    values = values[kept]
+    if values.ndim == 1:
+        return values
+    return values[:, :, ::3, ::3].contiguous() if values.shape[2:] == (7, 7) else values[:, kept]
 
 
 class VGGTrunk(nn.Module):

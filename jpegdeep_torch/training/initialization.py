@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..models import create_model
-from ..models.vgg import DENSE_TAPS
+from ..models.vgg import dense_to_convolution
 from ..weights import read_info
 
 _MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
@@ -65,19 +65,16 @@ def _fitting(held: dict[str, Tensor], source: str, model: nn.Module, path: objec
 
 
 def _as_detector(held: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A VGG classifier's tensors under the detector's names.
-
-    Of the dense layers, as many channels as fc6 and fc7 have are taken, evenly spaced: of 4096 every 4th.  Of a
-    narrower network that is not always a whole number: of 120 channels, for 32.
-    """
+    """A VGG classifier's tensors under the detector's names, the dense layers cut down to fc6 and fc7."""
     renamed = {f"trunk.base.{key.removeprefix('trunk.')}": v for key, v in held.items() if key.startswith("trunk.")}
     if {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"} <= held.keys() and "trunk.fc6.weight" in own:
-        there, here = len(held["fc1.bias"]), min(len(held["fc1.bias"]), len(own["trunk.fc6.bias"]))
-        kept = torch.arange(here) * there // here
-        fc6 = held["fc1.weight"][kept][..., DENSE_TAPS, DENSE_TAPS].contiguous()
-        if fc6.shape == own["trunk.fc6.weight"].shape:  # behind another fc6, fc7's weights mean nothing
-            renamed |= {"trunk.fc6.weight": fc6, "trunk.fc6.bias": held["fc1.bias"][kept]}
-            renamed |= {"trunk.fc7.weight": held["fc2.weight"][kept][:, kept], "trunk.fc7.bias": held["fc2.bias"][kept]}
+        cut = {
+            f"trunk.{to}.{kind}": dense_to_convolution(held[f"{fc}.{kind}"], len(own["trunk.fc6.bias"]))
+            for fc, to in (("fc1", "fc6"), ("fc2", "fc7"))
+            for kind in ("weight", "bias")
+        }
+        if cut["trunk.fc6.weight"].shape == own["trunk.fc6.weight"].shape:  # behind another fc6, fc7's mean nothing
+            renamed |= cut
     return renamed
 
 

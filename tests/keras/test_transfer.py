@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage
+import torch
 from safetensors.numpy import load_file
 
 from jpegdeep_torch.errors import CheckpointError, ModelError
 from jpegdeep_torch.keras import convert_keras
 from jpegdeep_torch.keras.report import summary
-from jpegdeep_torch.keras.transfer import fc1_to_fc6, fc2_to_fc7
+from jpegdeep_torch.models.vgg import dense_to_convolution
 from jpegdeep_torch.weights import load_model
 from tests.keras.files import torch_layout, weights_of, write
 from tests.keras.tables import CLASSIFIERS, network
@@ -23,16 +24,18 @@ def test_fc6_is_what_scipys_zoom_gives():
     fc1 = np.random.RandomState(0).normal(0, 1, (7, 7, 6, 16)).astype(np.float32)
     expected = scipy.ndimage.zoom(fc1[..., ::4], (0.42857, 0.42857, 1, 1))
     assert expected.shape == (3, 3, 6, 4)
-    np.testing.assert_allclose(fc1_to_fc6(fc1.reshape(-1, 16), "zoom"), expected, rtol=0, atol=1e-5)
+    fc6 = dense_to_convolution(torch.from_numpy(fc1).permute(3, 2, 0, 1), 4)
+    np.testing.assert_allclose(fc6.permute(2, 3, 1, 0), expected, rtol=0, atol=1e-5)
 
 
 def test_subsampling_keeps_every_third_tap():
     fc1 = np.arange(7 * 7 * 2 * 8, dtype=np.float32).reshape(7, 7, 2, 8)
-    fc6 = fc1_to_fc6(fc1, "subsample")
+    fc6 = dense_to_convolution(torch.from_numpy(fc1).permute(3, 2, 0, 1), 2).permute(2, 3, 1, 0)
     assert fc6.shape == (3, 3, 2, 2)
     assert fc6[2, 1, 1, 1] == fc1[6, 3, 1, 4]
-    fc2 = np.arange(64, dtype=np.float32).reshape(8, 8)
-    np.testing.assert_array_equal(fc2_to_fc7(fc2)[0, 0], [[0, 4], [32, 36]])
+    fc2 = torch.arange(64.0).view(8, 8, 1, 1)
+    np.testing.assert_array_equal(dense_to_convolution(fc2, 2)[:, :, 0, 0], [[0, 4], [32, 36]])
+    np.testing.assert_array_equal(dense_to_convolution(torch.arange(120), 32)[:5], [0, 3, 7, 11, 15])
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -108,5 +111,3 @@ def test_impossible_transfers(tmp_path):
         convert_keras(tmp_path / "a.h5", to="vgg16")
     with pytest.raises(ModelError, match="num_classes is 0"):
         convert_keras(tmp_path / "a.h5", to="ssd300_vgg16", num_classes=0)
-    with pytest.raises(ModelError, match="unknown reduction"):
-        convert_keras(tmp_path / "a.h5", to="ssd300_vgg16", fc_reduction="mean")
