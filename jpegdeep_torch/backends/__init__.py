@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 
 from ..errors import ModelError
+from .agreement import TOLERANCES, Comparison, Tolerance, compare
 from .base import PRECISIONS, Backend, BackendInfo, Runner, chosen_device
-from .compare import TOLERANCES, Comparison, Tolerance, compare
 
 __all__ = [
     "PRECISIONS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, MissingExtra, ModelError
+
+Function = Callable[..., tuple[Tensor, ...]]  # a network's inputs -> its outputs
+Calibration = Iterable[Sequence[Tensor]]  # batches of inputs to learn the ranges of int8 from
 
 PRECISIONS = {  # precision -> dtype of the network's inputs
     "float32": torch.float32,
@@ -47,7 +50,7 @@ class Runner:
 
     def __init__(
         self,
-        function: Callable[..., tuple[Tensor, ...]],
+        function: Function,
         info: BackendInfo,
         device: torch.device,
         precision: str,
@@ -61,7 +64,7 @@ class Runner:
         self.dtype = PRECISIONS[precision]
         self.batch_sizes = batch_sizes
         self.build_seconds = 0.0
-        self.description: object | None = None  # of a runner from an engine file: engines.Description
+        self.description: object | None = None  # of a runner from an engine file: its EngineDescription
         self._function = function
         self._memory_format = memory_format
         self._buckets = tuple(sorted(buckets)) if buckets else None
@@ -172,6 +175,40 @@ class Backend(abc.ABC):
         if not sizes or any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in sizes):
             raise ModelError(f"batch sizes are {tuple(batch_sizes)}, expected whole numbers of at least 1")
         return sizes
+
+
+class CpuLibraryBackend(Backend):
+    """A library that runs networks on the CPU, in float32 or quantised to int8.  Subclasses give `info` and `_compile`.
+
+    Options: `calibration`, batches of inputs, for int8; `threads`, by default PyTorch's.
+    """
+
+    def _build(
+        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        calibration: Calibration | None = None, threads: int | None = None,
+    ) -> Runner:  # fmt: skip
+        if precision == "int8":
+            check_calibration(self.info.name, calibration)
+        ready, used = on_device(model, device, torch.float32), calibration if precision == "int8" else None
+        return self.runner(self._compile(ready, used, batch_sizes, threads), precision, batch_sizes)
+
+    @abc.abstractmethod
+    def _compile(
+        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+    ) -> Function:
+        """Contiguous float32 tensors -> the network's outputs; in int8 where there is `calibration`."""
+
+    @classmethod
+    def runner(cls, function: Function, precision: str, batch_sizes: tuple[int, ...]) -> Runner:
+        """The Runner of what `_compile` gives, or of an engine file."""
+        device, memory_format = torch.device("cpu"), torch.contiguous_format
+        return Runner(function, cls.info, device, precision, batch_sizes, memory_format=memory_format)
+
+
+def check_calibration(name: str, calibration: object) -> None:
+    """ModelError where int8 was asked for without data to calibrate on."""
+    if calibration is None:
+        raise ModelError(f"backend {name}: int8 needs calibration, batches of inputs to learn the ranges from")
 
 
 def chosen_device(name: str | None) -> str:

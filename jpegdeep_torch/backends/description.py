@@ -21,7 +21,7 @@ KEY = "jpegdeep_torch"  # the name of the description in a file's metadata
 
 
 @dataclass(frozen=True)
-class Description:
+class EngineDescription:
     """What an engine file says of itself."""
 
     backend: str
@@ -45,7 +45,7 @@ class Description:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, path: object) -> Description:
+    def from_json(cls, text: str, path: object) -> EngineDescription:
         """CheckpointError where it is of another format or incomplete."""
         try:
             values = json.loads(text)
@@ -64,10 +64,10 @@ class Description:
 
 def describe_engine(
     model: nn.Module, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None
-) -> Description:
+) -> EngineDescription:
     """The description of `model`'s engine; `weights` is the file that `model` was loaded from."""
     info: WeightsInfo = getattr(model, "info", None) or describe(model)
-    return Description(
+    return EngineDescription(
         backend=backend,
         precision=precision,
         batch_sizes=tuple(sorted(set(batch_sizes))),
@@ -83,7 +83,7 @@ def describe_engine(
     )
 
 
-def check_weights(description: Description, path: object, weights: str | os.PathLike[str] | None) -> None:
+def check_weights(description: EngineDescription, path: object, weights: str | os.PathLike[str] | None) -> None:
     """CheckpointError where the engine was built from other weights than `weights`."""
     if weights is None:
         return

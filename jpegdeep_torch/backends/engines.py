@@ -4,7 +4,7 @@
     OpenVINO  FILE.xml and FILE.bin, with a description in the runtime information of FILE.xml
     TensorRT  FILE.ep (an ExportedProgram around the engine), with a description in FILE.ep.json
 
-The description is one JSON object (`Description`, in description.py).
+The description is one JSON object (`EngineDescription`, in description.py).
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..detection import NMSConfig
+from ..detection import NMSConfig, ssd300_anchors
 from ..errors import BackendUnavailable, CheckpointError, ModelError
 from ..utils.files import sha256_of, written_whole
 from . import trt
-from .base import Runner, on_device, require_packages
-from .description import KEY, Description, check_weights, describe_engine
+from .base import Runner, check_calibration, on_device, require_packages
+from .description import KEY, EngineDescription, check_weights, describe_engine
 from .export import batch_shapes, example_inputs
-from .onnx_export import check_calibration, quantize_onnx, quietly, to_onnx
+from .onnx_export import quantize_onnx, quietly, to_onnx
+from .onnx_nms import add_nms
 from .ort import OnnxRuntimeBackend, open_session, session_function
 from .ov import OpenVinoBackend, compile_openvino, compiled_function, to_openvino
 
 ENGINE_BACKENDS = {"onnx": ".onnx", "openvino": ".xml", "trt": ".ep"}  # name on the command line -> suffix
+_Loaded = tuple[Runner, EngineDescription]
 PRECISIONS = {
     "onnx": ("float32", "int8"),
     "openvino": ("float32", "int8"),
@@ -49,7 +51,7 @@ def save_engine(
     calibration: Iterable[Sequence[Tensor]] | None = None,
     weights: str | os.PathLike[str] | None = None,
     settings: dict[str, Any] | None = None,
-) -> Description:
+) -> EngineDescription:
     """Builds `model` for `backend` ('onnx', 'openvino' or 'trt') and writes it to `path`.
 
     `nms` puts decoding and NMS into an ONNX file; `calibration`, batches of inputs, is for int8; `settings` go to
@@ -64,6 +66,8 @@ def save_engine(
         raise ModelError(f"{path}: OpenVINO's files end in .xml (the weights go to a .bin beside it)")
     if nms is not None and backend != "onnx":
         raise ModelError(f"only an ONNX file can hold the NMS, not one of {backend}")
+    if nms is not None and model.config.task != "detector":
+        raise ModelError(f"{model.config.name}: a classifier has no boxes for NMS")
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: the folder {path.parent} does not exist")
     if precision == "int8":
@@ -91,73 +95,66 @@ def load_engine(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected an engine file")
-    kind = {".onnx": _load_onnx, ".xml": _load_openvino}.get(path.suffix, _load_trt)
-    runner = kind(path, device, weights, batch_sizes, threads)
+    load = {".onnx": _load_onnx, ".xml": _load_openvino}.get(path.suffix, _load_trt)
+    runner, runner.description = load(path, device, weights, batch_sizes, threads)
     return runner
 
 
-def _finish(runner: Runner, description: Description) -> Runner:
-    runner.description = description
-    return runner
+def _cannot_load(path: Path, library: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: {library} cannot load it ({' '.join(str(error).split())[:300]})")
+
+
+def _check_pair(description: EngineDescription, path: Path, data: Path, beside: str, weights: Any) -> None:
+    """CheckpointError where the description is not that of `data`, or the engine not that of `weights`."""
+    if sha256_of(data) != description.data_sha256:
+        raise CheckpointError(f"{path}: {beside} beside it belongs to another file: build both again")
+    check_weights(description, path, weights)
 
 
 # ONNX
 
 
-def _save_onnx(model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any):
+def _save_onnx(
+    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+) -> EngineDescription:
+    require_packages("onnx", "onnx", "onnx", "onnxscript", *(["onnxruntime"] if calibration is not None else []))
     import onnx
 
-    require_packages("onnx", "onnx", "onnx", "onnxscript")
-    proto = to_onnx(on_device(model, torch.device("cpu"), torch.float32), None if calibration else nms)
+    proto = to_onnx(on_device(model, torch.device("cpu"), torch.float32))
     if calibration is not None:
-        require_packages("onnx", "onnx", "onnxruntime")
         proto = quantize_onnx(proto, calibration)
-        if nms is not None:  # after the quantiser, which would have no use for boxes
-            from ..detection import ssd300_anchors
-            from .onnx_nms import add_nms
-
-            add_nms(proto, ssd300_anchors(description.anchor_scales).numpy(), description.num_classes, nms)
-    description = dataclasses.replace(
-        description, versions={**description.versions, "onnx": onnx.__version__, "opset": _opset(proto)}
-    )
+    if nms is not None:  # after the quantiser, which would have no use for boxes
+        add_nms(proto, ssd300_anchors(description.anchor_scales).numpy(), description.num_classes, nms)
+    opset = max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    versions = {**description.versions, "onnx": onnx.__version__, "opset": str(opset)}
+    description = dataclasses.replace(description, versions=versions)
     onnx.helper.set_model_props(proto, {KEY: description.to_json()})
     with written_whole(path) as temporary:
         onnx.save(proto, str(temporary))
     return description
 
 
-def _opset(proto: Any) -> str:
-    return str(max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")))
-
-
-def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> _Loaded:
     require_packages("onnx", "onnx", "onnxruntime")
     try:
         session = open_session(str(path), threads)
     except Exception as error:  # onnxruntime has a class of its own for every reason
-        raise CheckpointError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:300]})") from None
+        raise _cannot_load(path, "ONNX Runtime", error) from None
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
         raise CheckpointError(f"{path}: an ONNX file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
-    description = Description.from_json(text, path)
+    description = EngineDescription.from_json(text, path)
     check_weights(description, path, weights)
-    runner = Runner(
-        session_function(session),
-        OnnxRuntimeBackend.info,
-        torch.device("cpu"),
-        description.precision,
-        description.batch_sizes,
-        memory_format=torch.contiguous_format,
-    )
-    return _finish(runner, description)
+    function = session_function(session)
+    return OnnxRuntimeBackend.runner(function, description.precision, description.batch_sizes), description
 
 
 # OpenVINO
 
 
 def _save_openvino(
-    model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any
-) -> Description:
+    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+) -> EngineDescription:
     require_packages("openvino", "openvino", "openvino")
     import openvino
 
@@ -179,7 +176,7 @@ def _save_openvino(
     return description
 
 
-def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> _Loaded:
     require_packages("openvino", "openvino", "openvino")
     import openvino
 
@@ -189,24 +186,14 @@ def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, thre
     try:
         network = openvino.Core().read_model(path)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: OpenVINO cannot load it ({' '.join(str(error).split())[:300]})") from None
+        raise _cannot_load(path, "OpenVINO", error) from None
     if not network.has_rt_info([KEY]):
         raise CheckpointError(f"{path}: an OpenVINO file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
-    description = Description.from_json(network.get_rt_info([KEY]).value, path)
-    if sha256_of(data) != description.data_sha256:
-        raise CheckpointError(f"{path}: {data.name} beside it belongs to another file: build both again")
-    check_weights(description, path, weights)
+    description = EngineDescription.from_json(network.get_rt_info([KEY]).value, path)
+    _check_pair(description, path, data, data.name, weights)
     sizes = tuple(batch_sizes or description.batch_sizes)
-    compiled = compile_openvino(network, sizes, threads)
-    runner = Runner(
-        compiled_function(compiled),
-        OpenVinoBackend.info,
-        torch.device("cpu"),
-        description.precision,
-        sizes,
-        memory_format=torch.contiguous_format,
-    )
-    return _finish(runner, description)
+    function = compiled_function(compile_openvino(network, sizes, threads))
+    return OpenVinoBackend.runner(function, description.precision, sizes), description
 
 
 # TensorRT
@@ -218,8 +205,8 @@ def side_file(path: Path) -> Path:
 
 
 def _save_trt(
-    model: nn.Module, path: Path, description: Description, *, nms: Any, calibration: Any, settings: Any
-) -> Description:
+    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+) -> EngineDescription:
     backend = trt.TensorRTBackend()
     backend.require("cuda")
     device = torch.device("cuda", torch.cuda.current_device())
@@ -253,7 +240,7 @@ def trt_versions() -> dict[str, str]:
     }
 
 
-def check_trt(description: Description, path: Path, gpu: str) -> None:
+def check_trt(description: EngineDescription, path: Path, gpu: str) -> None:
     """CheckpointError, naming every difference, where the engine was built for another GPU or other libraries."""
     here = {**trt_versions(), "GPU": gpu}
     built = {**description.versions, "GPU": description.gpu}
@@ -262,17 +249,15 @@ def check_trt(description: Description, path: Path, gpu: str) -> None:
         raise CheckpointError(f"{path}: stale: built for {', '.join(wrong)}: build it again on this machine")
 
 
-def _load_trt(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> Runner:
+def _load_trt(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: int | None) -> _Loaded:
     beside = side_file(path)
     if not beside.is_file():
         raise CheckpointError(
             f"{path}: not an engine file: ONNX's end in .onnx, OpenVINO's in .xml, and TensorRT's have {beside.name} "
             "beside them"
         )
-    description = Description.from_json(beside.read_text(encoding="utf-8"), beside)
-    if sha256_of(path) != description.data_sha256:
-        raise CheckpointError(f"{path}: {beside.name} beside it belongs to another file: build both again")
-    check_weights(description, path, weights)
+    description = EngineDescription.from_json(beside.read_text(encoding="utf-8"), beside)
+    _check_pair(description, path, path, beside.name, weights)
     trt.TensorRTBackend().require("cuda")
     device = torch.device(device or "cuda")
     if device.type != "cuda":
@@ -284,6 +269,6 @@ def _load_trt(path: Path, device: Any, weights: Any, batch_sizes: Any, threads: 
         with quietly():
             engine = torch_tensorrt.load(str(path)).module()
     except Exception as error:
-        raise CheckpointError(f"{path}: torch_tensorrt cannot load it ({' '.join(str(error).split())[:300]})") from None
+        raise _cannot_load(path, "torch_tensorrt", error) from None
     runner = trt.engine_runner(torch_tensorrt, engine, device, description.precision, description.batch_sizes)
-    return _finish(runner, description)
+    return runner, description

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from .base import example_inputs
@@ -29,3 +33,37 @@ def export_program(model: nn.Module, example_batch: int = 2, largest: int = MOST
     example = example_inputs(model, max(2, example_batch), weight.device, weight.dtype)
     with torch.no_grad():
         return torch.export.export(model, example, dynamic_shapes=batch_shapes(model, largest))
+
+
+def as_feeds(names: Sequence[str], batches: Iterable[Sequence[Tensor]]) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of inputs -> {input's name: float32 array}, as quantisers take them for calibration."""
+    for batch in batches:
+        yield {name: x.to(torch.float32).contiguous().cpu().numpy() for name, x in zip(names, batch)}
+
+
+def last_convolutions(
+    outputs: Iterable[Any],
+    name: Callable[[Any], str],
+    is_convolution: Callable[[Any], bool],
+    sources: Callable[[Any], Iterable[Any]],
+) -> list[str]:
+    """Names of the convolutions from which an output of a graph is reached without passing another convolution.
+
+    They end in logits and offsets and are not quantised: a step of their scale would move boxes and scores directly.
+
+    Args:
+        outputs: the nodes that give the graph's outputs.
+        name, is_convolution: of a node.
+        sources: the nodes that give a node's inputs.
+    """
+    open_nodes, seen, found = list(outputs), set(), []
+    while open_nodes:
+        node = open_nodes.pop()
+        if name(node) in seen:
+            continue
+        seen.add(name(node))
+        if is_convolution(node):
+            found.append(name(node))
+        else:
+            open_nodes.extend(sources(node))
+    return found

@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..detection import NMSConfig, ssd300_anchors
 from ..errors import ModelError
 from .base import require_packages
-from .export import MOST_BATCH, batch_shapes, example_inputs
-from .onnx_nms import add_nms
+from .export import MOST_BATCH, as_feeds, batch_shapes, example_inputs, last_convolutions
 
 if TYPE_CHECKING:
     import onnx
@@ -41,17 +39,13 @@ def quietly() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def to_onnx(model: nn.Module, nms: NMSConfig | None = None) -> onnx.ModelProto:
+def to_onnx(model: nn.Module) -> onnx.ModelProto:
     """`model`, float32, as ONNX (opset 20), for any batch size.
 
     Inputs are named as in `model.config.input_shapes()`, (batch, channels, rows, columns) float32.  Outputs are
-    'class_logits' (batch, 8732, C + 1) and 'box_offsets' (batch, 8732, 4), or a classifier's 'logits'; with `nms`
-    those that `onnx_nms.add_nms` describes.
+    'class_logits' (batch, 8732, C + 1) and 'box_offsets' (batch, 8732, 4), or a classifier's 'logits'.
     """
     config = model.config
-    detector = config.task == "detector"
-    if nms is not None and not detector:
-        raise ModelError(f"{config.name}: a classifier has no boxes for NMS")
     require_packages("onnxruntime", "onnx", "onnx", "onnxscript")
     weight = next(model.parameters())
     if weight.dtype != torch.float32 or weight.device.type != "cpu":
@@ -63,21 +57,18 @@ def to_onnx(model: nn.Module, nms: NMSConfig | None = None) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes=batch_shapes(model, MOST_BATCH),
             input_names=list(config.input_shapes()),
-            output_names=list(DETECTOR_OUTPUTS if detector else CLASSIFIER_OUTPUTS),
+            output_names=list(DETECTOR_OUTPUTS if config.task == "detector" else CLASSIFIER_OUTPUTS),
             opset_version=20,
             verbose=False,
         )
-    proto = program.model_proto
-    if nms is not None:
-        add_nms(proto, ssd300_anchors(config.anchor_scales).numpy(), config.num_classes, nms)
-    return proto
+    return program.model_proto
 
 
 def quantize_onnx(proto: onnx.ModelProto, calibration: Iterable[Sequence[Tensor]]) -> onnx.ModelProto:
     """int8 by ONNX Runtime's static quantisation; `calibration` gives batches as the network takes them.
 
-    Convolutions are quantised (weights int8 a channel, activations uint8 a tensor); those that end in logits and
-    offsets are not, because a step of their scale moves boxes and scores directly.
+    Convolutions are quantised, weights to int8 per channel, activations to uint8 per tensor, but for
+    `last_convolutions`.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -108,40 +99,20 @@ def quantize_onnx(proto: onnx.ModelProto, calibration: Iterable[Sequence[Tensor]
 
 
 class _Calibration:
-    """ONNX Runtime's CalibrationDataReader, by its protocol: `get_next` -> {input name: array} or None."""
+    """ONNX Runtime's CalibrationDataReader, by its protocol."""
 
     def __init__(self, names: Sequence[str], batches: Iterable[Sequence[Tensor]]):
-        self._feeds = (
-            {name: x.to(torch.float32).contiguous().cpu().numpy() for name, x in zip(names, batch)} for batch in batches
-        )
+        self._feeds = as_feeds(names, batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
 
-    def __iter__(self) -> _Calibration:
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        return next(self._feeds)
-
 
 def _last_convolutions(proto: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions from which an output is reached without passing another convolution."""
     producer = {output: node for node in proto.graph.node for output in node.output}
-    open_values, seen, found = [value.name for value in proto.graph.output], set(), []
-    while open_values:
-        node = producer.get(open_values.pop())
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op_type == "Conv":
-            found.append(node.name)
-        else:
-            open_values.extend(node.input)
-    return found
-
-
-def check_calibration(name: str, calibration: object) -> None:
-    """ModelError where int8 was asked for without data to calibrate on."""
-    if calibration is None:
-        raise ModelError(f"backend {name}: int8 needs calibration, batches of inputs to learn the ranges from")
+    return last_convolutions(
+        [producer[value.name] for value in proto.graph.output],
+        lambda node: node.name,
+        lambda node: node.op_type == "Conv",
+        lambda node: [producer[value] for value in node.input if value in producer],
+    )

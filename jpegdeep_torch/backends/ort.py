@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .base import Backend, BackendInfo, Runner, on_device, require_packages
-from .onnx_export import check_calibration, quantize_onnx, to_onnx
+from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, require_packages
+from .onnx_export import quantize_onnx, to_onnx
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -27,7 +26,7 @@ def open_session(model: str | bytes, threads: int | None = None) -> onnxruntime.
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def session_function(session: onnxruntime.InferenceSession) -> Callable[..., tuple[Tensor, ...]]:
+def session_function(session: onnxruntime.InferenceSession) -> Function:
     """Contiguous float32 tensors in the session's order -> its outputs; memory is shared, not copied."""
     names = [value.name for value in session.get_inputs()]
 
@@ -38,7 +37,7 @@ def session_function(session: onnxruntime.InferenceSession) -> Callable[..., tup
     return run
 
 
-class OnnxRuntimeBackend(Backend):
+class OnnxRuntimeBackend(CpuLibraryBackend):
     """Latency and throughput ask for the same here: one network at a time on all threads."""
 
     info = BackendInfo(
@@ -52,27 +51,10 @@ class OnnxRuntimeBackend(Backend):
     def require(self, device: torch.device | str = "cpu") -> None:
         require_packages("onnxruntime", "onnx", "onnxruntime", "onnx", "onnxscript")
 
-    def _build(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        precision: str,
-        batch_sizes: tuple[int, ...],
-        calibration: Iterable[Sequence[Tensor]] | None = None,
-        threads: int | None = None,
-    ) -> Runner:
-        """`calibration`: batches of inputs, for int8.  `threads`: by default PyTorch's."""
-        if precision == "int8":
-            check_calibration("onnxruntime", calibration)
-        proto = to_onnx(on_device(model, device, torch.float32))
-        if precision == "int8":
+    def _compile(
+        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+    ) -> Function:
+        proto = to_onnx(model)
+        if calibration is not None:
             proto = quantize_onnx(proto, calibration)
-        session = open_session(proto.SerializeToString(), threads)
-        return Runner(
-            session_function(session),
-            self.info,
-            device,
-            precision,
-            batch_sizes,
-            memory_format=torch.contiguous_format,
-        )
+        return session_function(open_session(proto.SerializeToString(), threads))

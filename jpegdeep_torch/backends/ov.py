@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .base import Backend, BackendInfo, Runner, on_device, require_packages
-from .export import export_program
-from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, check_calibration, quietly
+from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, require_packages
+from .export import as_feeds, export_program, last_convolutions
+from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, quietly
 
 if TYPE_CHECKING:
     import openvino
 
 
-def to_openvino(
-    model: nn.Module, calibration: Iterable[Sequence[Tensor]] | None = None, images: int = 300
-) -> openvino.Model:
+def to_openvino(model: nn.Module, calibration: Calibration | None = None, images: int = 300) -> openvino.Model:
     """`model`, float32 on the CPU, as an OpenVINO network for any batch size.
 
     With `calibration`, batches of inputs, quantised to int8 by NNCF on the first `images` batches.  Inputs and outputs
@@ -40,36 +37,19 @@ def to_openvino(
     return network if calibration is None else _quantized(network, calibration, images)
 
 
-def _quantized(network: openvino.Model, calibration: Iterable[Sequence[Tensor]], images: int) -> openvino.Model:
+def _quantized(network: openvino.Model, calibration: Calibration, images: int) -> openvino.Model:
     require_packages("openvino", "openvino", "nncf")
+    heads = last_convolutions(
+        [port.get_node() for port in network.outputs],
+        lambda node: node.get_friendly_name(),
+        lambda node: node.get_type_name() == "Convolution",
+        lambda node: [value.get_source_output().get_node() for value in node.inputs()],
+    )
     with quietly():
         import nncf
 
-        names = [port.get_any_name() for port in network.inputs]
-        data = nncf.Dataset(
-            [
-                {name: x.to(torch.float32).contiguous().cpu().numpy() for name, x in zip(names, batch)}
-                for batch in calibration
-            ]
-        )
-        heads = nncf.IgnoredScope(names=_last_convolutions(network))
-        return nncf.quantize(network, data, subset_size=images, ignored_scope=heads)
-
-
-def _last_convolutions(network: openvino.Model) -> list[str]:
-    """Names of the convolutions that end in logits and offsets: quantising them moves boxes and scores directly."""
-    open_nodes, seen, found = [port.get_node() for port in network.outputs], set(), []
-    while open_nodes:
-        node = open_nodes.pop()
-        name = node.get_friendly_name()
-        if name in seen:
-            continue
-        seen.add(name)
-        if node.get_type_name() == "Convolution":
-            found.append(name)
-        else:
-            open_nodes.extend(value.get_source_output().get_node() for value in node.inputs())
-    return found
+        data = nncf.Dataset(list(as_feeds([port.get_any_name() for port in network.inputs], calibration)))
+        return nncf.quantize(network, data, subset_size=images, ignored_scope=nncf.IgnoredScope(names=heads))
 
 
 def compile_openvino(
@@ -86,7 +66,7 @@ def compile_openvino(
     return openvino.Core().compile_model(network, "CPU", settings)
 
 
-def compiled_function(compiled: openvino.CompiledModel) -> Callable[..., tuple[Tensor, ...]]:
+def compiled_function(compiled: openvino.CompiledModel) -> Function:
     """Contiguous float32 tensors -> the network's outputs.
 
     With the throughput hint OpenVINO works in several streams of few threads: a batch is cut into one part a stream.
@@ -113,7 +93,7 @@ def compiled_function(compiled: openvino.CompiledModel) -> Callable[..., tuple[T
     return run
 
 
-class OpenVinoBackend(Backend):
+class OpenVinoBackend(CpuLibraryBackend):
     """Batch size 1 alone is compiled for latency, all others for throughput."""
 
     info = BackendInfo(
@@ -127,25 +107,7 @@ class OpenVinoBackend(Backend):
     def require(self, device: torch.device | str = "cpu") -> None:
         require_packages("openvino", "openvino", "openvino")
 
-    def _build(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        precision: str,
-        batch_sizes: tuple[int, ...],
-        calibration: Iterable[Sequence[Tensor]] | None = None,
-        threads: int | None = None,
-    ) -> Runner:
-        """`calibration`: batches of inputs, for int8.  `threads`: by default PyTorch's."""
-        if precision == "int8":
-            check_calibration("openvino", calibration)
-        network = to_openvino(on_device(model, device, torch.float32), calibration if precision == "int8" else None)
-        compiled = compile_openvino(network, batch_sizes, threads)
-        return Runner(
-            compiled_function(compiled),
-            self.info,
-            device,
-            precision,
-            batch_sizes,
-            memory_format=torch.contiguous_format,
-        )
+    def _compile(
+        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+    ) -> Function:
+        return compiled_function(compile_openvino(to_openvino(model, calibration), batch_sizes, threads))

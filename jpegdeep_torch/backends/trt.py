@@ -7,7 +7,7 @@ import copy
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, MissingExtra, ModelError
-from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device, require_device
+from .base import (
+    PRECISIONS,
+    Backend,
+    BackendInfo,
+    Calibration,
+    Function,
+    Runner,
+    as_tuple,
+    check_calibration,
+    on_device,
+    require_device,
+)
 from .export import export_program
-from .onnx_export import check_calibration, quietly
+from .onnx_export import quietly
+
+Settings = Mapping[str, Any]  # further keywords of `torch_tensorrt.dynamo.compile`
 
 OLDEST = (2, 9)
 GPU = "an NVIDIA GPU that PyTorch sees"
@@ -95,12 +108,9 @@ def batch_range(batch_sizes: Sequence[int]) -> tuple[int, int, int]:
 
 
 def compile_arguments(
-    torch_tensorrt: ModuleType,
-    model: nn.Module,
-    batch_sizes: Sequence[int],
-    device: torch.device,
-    settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    torch_tensorrt: ModuleType, model: nn.Module, batch_sizes: Sequence[int], device: torch.device,
+    settings: Settings | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Keywords of `torch_tensorrt.dynamo.compile` for a network in its final dtype.
 
     Precision is the network's own: TensorRT 11 networks are strongly typed.  Raises ModelError for `settings` that the
@@ -145,12 +155,9 @@ def compile_arguments(
 
 
 def compile_engine(
-    torch_tensorrt: ModuleType,
-    model: nn.Module,
-    batch_sizes: Sequence[int],
-    device: torch.device,
-    settings: Mapping[str, Any] | None = None,
-) -> nn.Module:
+    torch_tensorrt: ModuleType, model: nn.Module, batch_sizes: Sequence[int], device: torch.device,
+    settings: Settings | None = None,
+) -> nn.Module:  # fmt: skip
     """`model`, on the GPU in its final dtype, as one engine; BackendUnavailable where TensorRT refuses."""
     arguments = compile_arguments(torch_tensorrt, model, batch_sizes, device, settings)
     _, best, largest = batch_range(batch_sizes)
@@ -167,7 +174,7 @@ def compile_engine(
         ) from error
 
 
-def quantized(model: nn.Module, calibration: Iterable[Sequence[Tensor]]) -> nn.Module:
+def quantized(model: nn.Module, calibration: Calibration) -> nn.Module:
     """A copy of `model` with int8 quantisers by NVIDIA's modelopt, calibrated; float32 in and out."""
     mtq = _modelopt("modelopt.torch.quantization")
     twin = copy.deepcopy(model)
@@ -190,9 +197,7 @@ def _modelopt(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def engine_function(
-    torch_tensorrt: ModuleType, engine: nn.Module, cuda_graphs: bool = True
-) -> Callable[..., tuple[Tensor, ...]]:
+def engine_function(torch_tensorrt: ModuleType, engine: nn.Module, cuda_graphs: bool = True) -> Function:
     """Tensors on the GPU, in the engine's dtype -> its outputs.
 
     With CUDA graphs, where the version offers them, an engine's launch is recorded once a batch size and replayed: the
@@ -239,28 +244,17 @@ class TensorRTBackend(Backend):
         require_device("trt", device)
 
     def _build(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        precision: str,
-        batch_sizes: tuple[int, ...],
-        calibration: Iterable[Sequence[Tensor]] | None = None,
-        cuda_graphs: bool = True,
-        settings: Mapping[str, Any] | None = None,
-    ) -> Runner:
+        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        calibration: Calibration | None = None, cuda_graphs: bool = True, settings: Settings | None = None,
+    ) -> Runner:  # fmt: skip
         """`settings` are further keywords of `torch_tensorrt.dynamo.compile`, such as optimization_level."""
         torch_tensorrt, engine = self.compile(model, device, precision, batch_sizes, calibration, settings)
         return engine_runner(torch_tensorrt, engine, device, precision, batch_sizes, cuda_graphs)
 
     def compile(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        precision: str,
-        batch_sizes: tuple[int, ...],
-        calibration: Iterable[Sequence[Tensor]] | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> tuple[ModuleType, nn.Module]:
+        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        calibration: Calibration | None = None, settings: Settings | None = None,
+    ) -> tuple[ModuleType, nn.Module]:  # fmt: skip
         """(torch_tensorrt, the engine): what `_build` runs and `torch_to_engine.py` saves."""
         if precision == "int8":
             check_calibration("trt", calibration)
@@ -276,20 +270,10 @@ class TensorRTBackend(Backend):
 
 
 def engine_runner(
-    torch_tensorrt: ModuleType,
-    engine: nn.Module,
-    device: torch.device,
-    precision: str,
-    batch_sizes: tuple[int, ...],
+    torch_tensorrt: ModuleType, engine: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
     cuda_graphs: bool = True,
-) -> Runner:
+) -> Runner:  # fmt: skip
     """The Runner of an engine, just built or loaded."""
-    return Runner(
-        engine_function(torch_tensorrt, engine, cuda_graphs),
-        TensorRTBackend.info,
-        device,
-        precision,
-        batch_sizes,
-        buckets=buckets(batch_sizes),
-        memory_format=torch.contiguous_format,  # the engine's inputs are linear NCHW
-    )
+    function, sizes = engine_function(torch_tensorrt, engine, cuda_graphs), buckets(batch_sizes)
+    linear = torch.contiguous_format  # NCHW, as the engine's inputs are
+    return Runner(function, TensorRTBackend.info, device, precision, batch_sizes, sizes, linear)

@@ -15,7 +15,7 @@ import torch
 
 from jpegdeep_torch.backends import compare, engines
 from jpegdeep_torch.backends.base import example_inputs
-from jpegdeep_torch.backends.engines import Description, load_engine, save_engine
+from jpegdeep_torch.backends.engines import EngineDescription, load_engine, save_engine
 from jpegdeep_torch.cli import export as torch_to_engine
 from jpegdeep_torch.detection import NMSConfig, detect, ssd300_anchors
 from jpegdeep_torch.errors import BackendUnavailable, CheckpointError, ModelError
@@ -167,9 +167,9 @@ def test_openvino_with_the_weights_of_another_file(files, tmp_path: Path):
 def test_descriptions_of_other_formats():
     text = json.dumps({"format_version": 99})
     with pytest.raises(CheckpointError, match="engine format 99, this jpegdeep_torch reads 1"):
-        Description.from_json(text, "x.onnx")
+        EngineDescription.from_json(text, "x.onnx")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        Description.from_json("{}", "x.onnx")
+        EngineDescription.from_json("{}", "x.onnx")
 
 
 def test_impossible_requests(weights_file, tmp_path: Path):

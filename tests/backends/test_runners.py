@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from jpegdeep_torch.backends import TOLERANCES, base, compare, get_backend, list_backends
+from jpegdeep_torch.backends.agreement import difference
 from jpegdeep_torch.backends.base import example_inputs
-from jpegdeep_torch.backends.compare import difference
 from jpegdeep_torch.errors import BackendUnavailable, ModelError
 from jpegdeep_torch.models import create_model
 from tests.backends.conftest import WIDTH, batches, small_detector

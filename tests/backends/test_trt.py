@@ -272,7 +272,7 @@ def test_an_engine_of_another_machine_is_stale(engine_file: Path, monkeypatch: p
 
 
 def test_an_engine_without_its_description(engine_file: Path):
-    description = engines.Description.from_json(side_file(engine_file).read_text(), engine_file)
+    description = engines.EngineDescription.from_json(side_file(engine_file).read_text(), engine_file)
     side_file(engine_file).write_text(dataclasses.replace(description, data_sha256="0").to_json())
     with pytest.raises(CheckpointError, match="belongs to another file"):
         load_engine(engine_file)
