@@ -41,6 +41,10 @@ class DatasetError(JpegDeepError):
     """A folder, list or annotation that cannot be used."""
 
 
+class DatasetArgumentError(DatasetError, ValueError):
+    """A data set or a loader that was asked for with impossible arguments."""
+
+
 class ModelError(JpegDeepError, ValueError):
     """A network that does not exist, or that was asked for with impossible arguments."""
 

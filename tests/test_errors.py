@@ -9,7 +9,18 @@ import pickle
 import pytest
 
 from jpegdeep_torch import errors
-from jpegdeep_torch.errors import BackendUnavailable, ConfigError, JpegDeepError, JpegError, MissingExtra, ModelError
+from jpegdeep_torch.data import make_loader
+from jpegdeep_torch.errors import (
+    BackendUnavailable,
+    ConfigError,
+    DatasetArgumentError,
+    JpegDeepError,
+    JpegError,
+    MissingExtra,
+    ModelError,
+)
+from jpegdeep_torch.models import model_config
+from jpegdeep_torch.presets import get_preset
 
 LINE = "backend x needs a library: pip install 'jpegdeep-torch[onnx]'"
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
@@ -23,7 +34,7 @@ def _raise(kind: type[JpegDeepError]) -> None:
     raise made(kind)
 
 
-@pytest.mark.parametrize("kind", [ModelError, ConfigError])
+@pytest.mark.parametrize("kind", [ModelError, ConfigError, DatasetArgumentError])
 def test_a_callers_mistake_is_a_value_error(kind):
     with pytest.raises(ValueError, match="backend x"):
         _raise(kind)
@@ -50,3 +61,11 @@ def test_errors_cross_processes():
             with pytest.raises(kind) as error:
                 pool.apply(_raise, (kind,))
             assert str(error.value) == str(made(kind))
+
+
+def test_impossible_arguments_of_loaders_are_value_errors():
+    config, preset = model_config("ssd300_vgg16_dct"), get_preset("voc")
+    for wrong in ({"sources": []}, {"batch_size": 0}, {"workers": -1}, {"on_error": "ignore"}, {"decoder": "none"}):
+        arguments = {"sources": [b""], "config": config, "preset": preset} | wrong
+        with pytest.raises(ValueError, match="expected"):
+            make_loader(**arguments)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import DatasetError, JpegError
+from ..errors import DatasetArgumentError, DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
@@ -84,9 +84,9 @@ class JpegDataset(Dataset):
         """`decoder` makes the pixels: one of `jpeg.pixels.DECODER_NAMES`.  `names` replace the sources' own."""
         self.sources = list(sources)
         if not self.sources:
-            raise DatasetError("no images: expected at least one JPEG")
+            raise DatasetArgumentError("no images: expected at least one JPEG")
         if names is not None and len(names) != len(self.sources):
-            raise DatasetError(f"{len(names)} names for {len(self.sources)} images")
+            raise DatasetArgumentError(f"{len(names)} names for {len(self.sources)} images")
         self.names = names
         self.reader = InputReader(config, preset, decoder)
 

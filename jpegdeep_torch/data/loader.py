@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import DatasetError
+from ..errors import DatasetArgumentError
 from ..jpeg.pixels import DEFAULT_DECODER, use_one_opencv_thread
 from ..models import ModelConfig
 from ..presets import Preset
@@ -34,13 +34,13 @@ def as_it_is(batch: Batch) -> Batch:
 class BatchLoader(DataLoader):
     """A DataLoader of a dataset whose __getitems__ makes the batch; `options` are DataLoader's."""
 
-    def __init__(self, dataset: Dataset, workers: int, prefetch: int = PREFETCH, **options: Any):
+    def __init__(self, dataset: Dataset, workers: int, **options: Any):
         self._has_workers = False
         super().__init__(
             dataset,
             num_workers=workers,
             collate_fn=as_it_is,
-            prefetch_factor=prefetch if workers else None,
+            prefetch_factor=PREFETCH if workers else None,
             worker_init_fn=one_thread,
             **options,
         )
@@ -74,22 +74,20 @@ class JpegLoader:
         *,
         on_error: str = "raise",
         pin_memory: bool = False,
-        prefetch: int = PREFETCH,
         sampler: Iterable[int] | None = None,
     ):
-        """`prefetch`: batches in the making per worker.  `sampler` gives the indices to read, in its order."""
+        """`sampler` gives the indices to read, in its order."""
         if batch_size < 1:
-            raise DatasetError(f"batch size is {batch_size}, expected at least 1")
+            raise DatasetArgumentError(f"batch size is {batch_size}, expected at least 1")
         if workers < 0:
-            raise DatasetError(f"workers is {workers}, expected 0 or more")
+            raise DatasetArgumentError(f"workers is {workers}, expected 0 or more")
         if on_error not in ON_ERROR:
-            raise DatasetError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
+            raise DatasetArgumentError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
         self.dataset, self.on_error = dataset, on_error
         self.skipped: list[tuple[str, str]] = []
         self.loader = BatchLoader(
             dataset,
             workers,
-            prefetch,
             batch_size=batch_size,
             sampler=sampler,
             pin_memory=pin_memory,

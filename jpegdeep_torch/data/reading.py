@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,18 +15,17 @@ from ..errors import JpegError, ModelError
 from ..jpeg import Resize, read_dct
 from ..jpeg.header import read_header
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER, ON_DEVICE, decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.reader import Source, source_bytes
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..models import ModelConfig
 from ..presets import Preset
-
-Source = str | Path | bytes
 
 STAGES = ("read", "decode", "resize", "reencode")  # what a worker's time goes to; 'decode' is the entropy decoder's too
 
 
 @dataclass
 class Clock:
-    """Milliseconds spent a stage."""
+    """Milliseconds spent per stage."""
 
     stages_ms: dict[str, float] = field(default_factory=dict)
 
@@ -39,13 +37,11 @@ class Clock:
 
 
 def read_bytes(source: Source, name: str) -> bytes:
-    """The file's bytes; JpegError where there is no such file."""
-    if isinstance(source, bytes):
-        return source
+    """The file's bytes; JpegError, which calls it `name`, where it cannot be read."""
     try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise JpegError(name, f"cannot be read ({error.strerror or error})") from None
+        return source_bytes(source)[1]
+    except JpegError as error:
+        raise JpegError(name, f"cannot be read ({error.reason})") from None
 
 
 @dataclass(frozen=True)
@@ -121,8 +117,8 @@ class InputReader:
                 planes = jpeg_coefficients(encode_jpeg(pixels, self.preset.quality), name)
         else:
             planes = (pixels,)
-        for room, plane in zip(out, planes):
-            room[...] = plane
+        for target, plane in zip(out, planes):
+            target[...] = plane
         return header.height, header.width
 
     def _fit(self, pixels: np.ndarray) -> np.ndarray:
