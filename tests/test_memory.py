@@ -50,6 +50,7 @@ def printed(program: str, *arguments: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="for the C library of Linux")
 def test_kept_memory_is_not_made_anew():
     (kept,), (given_back,) = printed(PROGRAM, "keep"), printed(PROGRAM, "give back")

@@ -61,6 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, weights_file):
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_a_new_process_needs_only_the_library(backend: str, files, weights_file, tmp_path: Path):
     path, (_, model) = files(backend), weights_file
@@ -116,6 +117,7 @@ def test_few_detections_are_padded(weights_file, tmp_path: Path):
     assert not scores.any() and not labels.any()
 
 
+@pytest.mark.slow
 def test_int8_file_with_boxes(weights_file, tmp_path: Path):
     importable("onnx")
     _, model = weights_file

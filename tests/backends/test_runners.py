@@ -43,6 +43,7 @@ def test_float32_agrees_with_eager_for_any_batch(backend: str, name: str):
         assert logits.shape == (count, 8732, 21) and offsets.shape == (count, 8732, 4)
 
 
+@pytest.mark.slow
 def test_compile_agrees_with_eager_also_for_batches_it_was_not_built_for():
     model = small_detector()
     try:

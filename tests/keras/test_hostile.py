@@ -174,6 +174,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, done.paramete
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts peak memory in Linux's units")
 def test_memory_stays_under_twice_the_weights(unpacked, tmp_path):
     """The largest network, 553 MB of weights, most of them in one layer."""
@@ -231,6 +232,7 @@ def _rename(path: Path, random: np.random.RandomState) -> None:
 _MUTATIONS = (_flip, _flip, _flip, _drop, _reshape, _rename)  # flipped bytes reach the most places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(5))
 def test_mutations(part, tmp_path, capsys):
     """Whatever happens to a file, it either converts to exactly what it holds or gives a one-line error."""

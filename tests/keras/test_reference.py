@@ -19,6 +19,7 @@ def test_there_are_twenty_networks():
     assert len(list_models()) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_reference_checkpoint(name, unpacked, shared, tmp_path):
     """Converts with no argument but its name, in under 20 s, and answers as Keras did."""

@@ -55,6 +55,7 @@ def test_every_network(name):
     assert all((g != 0).any() for g in torch.autograd.grad(total, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # all kinds of inputs, both families, all odd layers: exporting takes seconds
     "name",
     ["ssd300_vgg16", "ssd300_vgg16_dct", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa_y", "vgg16", "resnet50"],
