@@ -168,7 +168,5 @@ def coco_results(
     for image_id, found in zip(image_ids, detections, strict=True):
         for (left, top, right, bottom), score, label in rounded_detections(found):
             box = [left, top, round(right - left, 3), round(bottom - top, 3)]
-            results.append(
-                {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score}
-            )
+            results.append({"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score})
     return results

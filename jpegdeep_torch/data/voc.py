@@ -114,7 +114,7 @@ def find_image(folder: Path, name: str) -> Path | None:
 def read_voc_annotation(
     path: Path, image: Path, class_names: Sequence[str], issues: DatasetIssues | None = None
 ) -> AnnotatedImage | None:
-    """The annotation `path` of the JPEG `image`; None where it cannot be read and `issues` is lenient (see `read_voc`)."""
+    """The annotation `path` of `image`; None where it cannot be read and `issues` is lenient (see `read_voc`)."""
     issues = issues if issues is not None else DatasetIssues()
     try:
         root = _parse(path)

@@ -25,9 +25,9 @@ class Detector(Predictor):
     for found in detector.predict(["a.jpg", "b.jpg"]):
         print(found["boxes"], found["scores"], found["labels"])
 
-    `predict`, and `stream` as `Prediction.value`, give for each image `{"boxes": (K, 4) float32, "scores": (K,) float32,
-    "labels": (K,) int64}` on the CPU, the best score first.  Boxes are xmin, ymin, xmax, ymax in pixels of the original
-    image.  Labels count from 1: `class_names[label - 1]` is the class.
+    `predict`, and `stream` as `Prediction.value`, give for each image `{"boxes": (K, 4) float32, "scores": (K,)
+    float32, "labels": (K,) int64}` on the CPU, the best score first.  Boxes are xmin, ymin, xmax, ymax in pixels of the
+    original image.  Labels count from 1: `class_names[label - 1]` is the class.
     """
 
     task = "detector"
