@@ -1,7 +1,7 @@
 """Object detection in JPEG files without decoding them: SSD300 on DCT coefficients, and its twin on pixels.
 
-Its names are those of `jpegdeep_torch.public`, which is imported when the first of them is used.  Importing this package
-alone, as `jpegdeep --help` does, does not import PyTorch.
+Its names are those of `jpegdeep_torch.public`, which is imported when the first of them is used.  Importing this
+package alone, as `jpegdeep --help` does, does not import PyTorch.
 """
 
 from __future__ import annotations
