@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,9 @@ import torch
 from tqdm import tqdm
 
 from ..backends import PRECISIONS, list_backends
-from ..data.annotations import AnnotatedImage, DatasetIssues
 from ..errors import DatasetError, ModelError
-from ..evaluation.matching import ClassMatches
-from ..evaluation.records import Record, make_record
-from ..evaluation.report import false_positives, misses, write_report
-from ..inference.detector import Detector
 from ..inference.predictor import Predictor
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
-from ..utils.files import write_json
 from .command import Parser, add_coefficients_argument
 
 
@@ -37,17 +31,6 @@ def predictor_parser(prog: str, doc: str) -> Parser:
     group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
     add_coefficients_argument(group)
     group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
-    return p
-
-
-def evaluation_parser(prog: str, doc: str, root: str, root_help: str) -> Parser:
-    """`predictor_parser` with the data set's folder, and where the outcome goes."""
-    p = predictor_parser(prog, doc)
-    p.add_argument("root", metavar=root, help=root_help)
-    p.add_argument("--json", metavar="FILE", help="write figures and samples there, for `compare` too")
-    p.add_argument("--report", metavar="DIR", help="write DIR/index.html: figures, plots, the worst mistakes")
-    p.add_argument("--limit", type=int, metavar="N", help="the first N images only")
-    p.add_argument("--lenient", action="store_true", help="count what is wrong with the data set and go on")
     return p
 
 
@@ -77,42 +60,6 @@ def limited(items: list[Any], limit: int | None) -> list[Any]:
     return items[:limit]
 
 
-def predict_all(
-    predictor: Predictor, paths: list[Path], issues: DatasetIssues, desc: str
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """(indices of the images that can be read, what was found in each); the others go to `issues`."""
-    indices, found = [], []
-    for prediction in progress_bar(predictor.stream(paths, on_error="report"), total=len(paths), desc=desc):
-        if prediction.error is not None:
-            issues.report("unreadable picture", str(prediction.error))
-        else:
-            indices.append(prediction.index)
-            found.append(prediction.value)
-    if not found:
-        raise DatasetError("no picture of the data set can be read")
-    return indices, found
-
-
-def detect_all(
-    detector: Detector, images: list[AnnotatedImage], issues: DatasetIssues
-) -> tuple[list[AnnotatedImage], list[Any]]:
-    """(images, detections) of those images that can be read; the others go to `issues`."""
-    indices, found = predict_all(detector, [image.path for image in images], issues, "detecting")
-    return [images[index] for index in indices], found
-
-
-def detector_galleries(
-    images: list[AnnotatedImage], matches: list[ClassMatches], class_names: list[str]
-) -> list[tuple[str, Any]]:
-    """A report's images of the worst mistakes."""
-    false = false_positives(images, matches, class_names)
-    missed = misses(images, matches, class_names)
-    return [
-        ("Surest false detections at IoU 0.5 (the nearest object in white)", false),
-        ("Largest objects missed at IoU 0.5", missed),
-    ]
-
-
 def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
     """What a record says of the run beside its arguments."""
     return {
@@ -121,29 +68,3 @@ def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, An
         "preset": predictor.preset.name,
         "coefficients": predictor.preset.coefficients if predictor.config.is_dct else None,
     }  # fmt: skip
-
-
-def finish(
-    command: str,
-    args: argparse.Namespace,
-    predictor: Predictor,
-    figures_and_samples: tuple[Record, Record],
-    issues: DatasetIssues,
-    page: Callable[[], dict[str, Any]],
-) -> None:
-    """Writes the JSON and the report that were asked for, and says what was wrong with the data.
-
-    page: gives `write_report`'s arguments but for the settings.
-    """
-    figures, samples = figures_and_samples
-    figures = {**figures, **run_settings(args, predictor), "problems": dict(issues.counts)}
-    record = make_record(command, vars(args), figures, samples)
-    for line in issues.summary():
-        print(line, file=sys.stderr)
-    if args.json:
-        write_json(args.json, record)
-    if args.report:
-        settings = {"command": command} | {k: v for k, v in figures.items() if k not in ("classes", "figures")}
-        settings |= {f"--{k.replace('_', '-')}": v for k, v in record["arguments"].items() if v is not None}
-        settings |= record["machine"] | record["versions"]
-        print(write_report(args.report, settings=settings, **page()))

@@ -11,15 +11,15 @@ from typing import NoReturn
 from .. import __version__
 from .command import Parser, run_command
 
-COMMANDS = {  # the words that name it -> (its module in this folder, what it does)
-    "predict": ("predict", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
-    "eval voc": ("evaluate_voc", "Pascal VOC's average precision of a detector"),
-    "eval coco": ("evaluate_coco", "COCO's twelve figures of a detector"),
-    "eval imagenet": ("evaluate_imagenet", "top-1 and top-5 accuracy of a classifier"),
-    "compare": ("compare", "two evaluations of the same images side by side, with intervals"),
-    "train": ("train", "train a network by a recipe or a TOML file"),
-    "convert": ("convert", "turn a Keras checkpoint into a safetensors file, and prove it"),
-    "export": ("export", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
+COMMANDS = {  # the words that name it -> (its module in this folder and function, what it does)
+    "predict": ("predict:main", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
+    "eval voc": ("evaluate:voc", "Pascal VOC's average precision of a detector"),
+    "eval coco": ("evaluate:coco", "COCO's twelve figures of a detector"),
+    "eval imagenet": ("evaluate:imagenet", "top-1 and top-5 accuracy of a classifier"),
+    "compare": ("compare:main", "two evaluations of the same images side by side, with intervals"),
+    "train": ("train:main", "train a network by a recipe or a TOML file"),
+    "convert": ("convert:main", "turn a Keras checkpoint into a safetensors file, and prove it"),
+    "export": ("export:main", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
 }
 
 
@@ -30,10 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     --help, --version and unknown words.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for words, (module, _) in COMMANDS.items():
+    for words, (place, _) in COMMANDS.items():
         count = len(words.split())
         if arguments[:count] == words.split():
-            return importlib.import_module(f".{module}", __package__).main(arguments[count:])
+            module, _, function = place.partition(":")
+            return getattr(importlib.import_module(f".{module}", __package__), function)(arguments[count:])
     group = "eval " if arguments[:1] == ["eval"] else ""
     summaries = {words[len(group) :]: summary for words, (_, summary) in COMMANDS.items() if words.startswith(group)}
     listing = "\n".join(f"  {words:14} {summary}" for words, summary in summaries.items())

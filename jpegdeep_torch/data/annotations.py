@@ -19,8 +19,8 @@ Object = tuple[Box, int, bool]  # (box, label, ignore)
 class AnnotatedImage:
     """One image and the K objects in it.
 
-    boxes: (K, 4) float64, xmin, ymin, xmax, ymax in pixels of the original image, in the data set's own convention: VOC
-        counts pixels from 1 and includes the last one, COCO's corners are 0-based edges.
+    boxes: (K, 4) float64, xmin, ymin, xmax, ymax in pixels of the original image as the data set has them: VOC counts
+        pixels from 1 and includes the last one, COCO's corners are 0-based edges.
     labels: (K,) int64 from 1.
     ignore: (K,) bool, objects that count neither as found nor as missed: VOC's 'difficult', COCO's crowds.
     """

@@ -20,11 +20,9 @@ _NEEDED = {"images": ("id", "file_name", "height", "width"), "annotations": (), 
 
 @dataclass(frozen=True)
 class CocoSet:
-    """One image set.
+    """One image set, in the order of its JSON, `annotation_file`.
 
-    annotation_file: the JSON that it was read from, for the evaluator.
-    images: in the file's order; `image_ids[i]` is the id of `images[i]`.
-    category_ids: `category_ids[k - 1]` belongs to label k, whose name is `class_names[k - 1]`.
+    `image_ids[i]` is the id of `images[i]`; label k is the category `category_ids[k - 1]`, called `class_names[k - 1]`.
     """
 
     annotation_file: Path

@@ -101,28 +101,24 @@ def shown(names: Sequence[str]) -> str:
 
 
 def read_class_index(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """(folder name, class name) by class, from any of the forms of `read_imagenet`."""
+    """(folder name, class name) of classes 0, 1, ... from a file in any of the forms of `read_imagenet`."""
     path = Path(path)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file, expected a class index")
     text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() != ".json":
-        rows = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
-        return _unique([(row[0], row[-1].strip()) for row in rows], path)
     try:
-        data = json.loads(text)
-        if isinstance(data, list):
-            return _unique([(str(name), str(name)) for name in data], path)
-        rows = [data[str(label)] for label in range(len(data))]
-        return _unique([(str(row[0]), str(row[1])) for row in rows], path)
+        if path.suffix.lower() != ".json":
+            found = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        elif isinstance(data := json.loads(text), list):
+            found = [(name,) for name in data]
+        else:
+            found = [(data[str(label)][0], data[str(label)][1]) for label in range(len(data))]
     except (ValueError, KeyError, IndexError, TypeError) as error:
+        expected = '{"0": ["folder", "name"], ...} or a list of folder names'
         raise DatasetError(
-            f'{path}: not a class index ({type(error).__name__}: {error}), expected {{"0": ["folder", "name"], ...}} '
-            "or a list of folder names"
+            f"{path}: not a class index ({type(error).__name__}: {error}), expected {expected}"
         ) from None
-
-
-def _unique(rows: list[tuple[str, str]], path: Path) -> list[tuple[str, str]]:
+    rows = [(str(row[0]), str(row[-1]).strip()) for row in found]
     if len({folder for folder, _ in rows}) != len(rows):
         raise DatasetError(f"{path}: names a folder twice, expected one class each")
     return rows

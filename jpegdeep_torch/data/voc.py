@@ -43,15 +43,12 @@ def read_image_set(folder: Path, image_set: str) -> list[str]:
         known = sorted(file.stem for file in sets.glob("*.txt"))
         raise DatasetError(f"{path}: no such image set, expected one of {', '.join([*known, 'all'])}")
     if not names:
-        raise DatasetError(f"{path}: names no image, expected one a line")
+        raise DatasetError(f"{path}: names no image, expected one per line")
     return names
 
 
 def class_names_in(folder: Path, *, lenient: bool = False) -> list[str]:
-    """All class names in the folder's annotations, sorted.
-
-    DatasetError: an annotation cannot be read; `lenient` leaves it out.
-    """
+    """All class names in the annotations, sorted; DatasetError where one cannot be read, unless `lenient`."""
     found = set()
     for path in sorted((folder / "Annotations").glob("*.xml")):
         try:

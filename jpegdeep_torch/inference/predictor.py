@@ -51,24 +51,16 @@ class Observer(Protocol):
     """Is told when each step of a batch begins and ends, also where the step raises an error.
 
     The four steps run once for every batch, empty ones included.  `stream` runs a batch's 'postprocess' after the next
-    batch's 'forward'.  At its end there is one more 'read', which finds nothing.
+    batch's 'forward'.  'read' is the wait for a batch, which worker processes read while other steps run.  The last
+    'read' finds nothing.
+
+    step: one of STEPS.
+    batch: of 'prepare', and of 'read' if it finds one; else None.  `batch.stages_ms` says how long its reading took.
     """
 
-    def begin(self, step: str) -> None:
-        """A step begins.
+    def begin(self, step: str) -> None: ...
 
-        Args:
-            step: one of STEPS.  'read' is the wait for a batch, which worker processes read while other steps run.
-        """
-
-    def end(self, step: str, batch: Batch | None) -> None:
-        """The step that began last has ended.
-
-        Args:
-            step: its name.
-            batch: of 'read', what was read (None at the end); of 'prepare', what is prepared; else None.
-                `batch.stages_ms` says how long worker processes took to read it.
-        """
+    def end(self, step: str, batch: Batch | None) -> None: ...
 
 
 class _BySource(Dataset):
@@ -149,9 +141,9 @@ class Predictor(ABC):
             first_index: the first source's index.
 
         Returns:
-            Batches of up to `batch_size` images on the CPU: `inputs` (N, C, H, W) each, uint8 pixels or int16
-            coefficients, and `image_sizes` (N, 2) int64.  What cannot be read stands in a batch's `errors` and is not
-            among its N, which may be 0: the other steps take an empty batch too.
+            Batches of N images, on the CPU: `inputs`, (N, C, H, W) each, uint8 pixels or int16 coefficients, and
+            `image_sizes` (N, 2) int64.  N is at most `batch_size`.  What cannot be read stands in a batch's `errors`
+            and not among its N, which may be 0: the other steps take an empty batch too.
         """
         items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
         groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
@@ -266,14 +258,13 @@ class Predictor(ABC):
     def _observed(self, step: str, batch: Batch | None = None) -> Iterator[list[Batch | None]]:
         """Tells the observer of a step, and of the batch that stands in the list when the step ends."""
         seen = [batch]
-        if self.observer is None:
-            yield seen
-            return
-        self.observer.begin(step)
+        if self.observer is not None:
+            self.observer.begin(step)
         try:
             yield seen
         finally:
-            self.observer.end(step, seen[0])
+            if self.observer is not None:
+                self.observer.end(step, seen[0])
 
 
 def default_workers(device: torch.device | str) -> int:
