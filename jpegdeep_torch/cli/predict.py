@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
@@ -74,9 +75,8 @@ def _check_inputs(patterns: Sequence[str]) -> None:
     """
     for pattern in patterns:
         if pattern != "-" and next(_inputs([pattern]), None) is None:
-            raise DatasetError(
-                f"{pattern}: {'no JPEG in this folder or below' if os.path.isdir(pattern) else 'fits no file'}"
-            )
+            wrong = "no JPEG in this folder or below" if os.path.isdir(pattern) else "fits no file"
+            raise DatasetError(f"{pattern}: {wrong}")
 
 
 def _inputs(patterns: Sequence[str]) -> Iterator[str]:
@@ -112,9 +112,8 @@ def _to_folder(
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
     check_settings(folder / "run.json", settings, args.overwrite)
-    sources = _inputs(args.inputs)
     options |= {"drawing": drawing, "overwrite": args.overwrite}
-    summary = _shown(writer.predict_to_folder, detector, sources, folder, **options)
+    summary = _shown(writer.predict_to_folder, detector, _inputs(args.inputs), folder, **options)
     written = [folder / writer.RESULTS]
     if args.format == "coco":
         written.append(writer.write_coco(folder, category_ids))
@@ -127,18 +126,11 @@ def _to_folder(
 def _to_stdout(
     args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
-    sources = _inputs(args.inputs)
-    if args.format == "coco":
-        with writer.json_list(sys.stdout.write) as add:
+    with writer.json_list(sys.stdout.write) if args.format == "coco" else nullcontext() as add:
 
-            def write(lines: list[dict[str, Any]]) -> None:
-                for line in lines:
-                    add(writer.to_coco(line, category_ids))
+        def write(lines: list[dict[str, Any]]) -> None:
+            for line in lines:
+                add(writer.to_coco(line, category_ids)) if add else print(json.dumps(line))
+            sys.stdout.flush()
 
-            return _shown(writer.predict, detector, sources, write, **options)
-
-    def write_lines(lines: list[dict[str, Any]]) -> None:
-        sys.stdout.write("".join(json.dumps(line) + "\n" for line in lines))
-        sys.stdout.flush()
-
-    return _shown(writer.predict, detector, sources, write_lines, **options)
+        return _shown(writer.predict, detector, _inputs(args.inputs), write, **options)

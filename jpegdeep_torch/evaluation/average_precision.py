@@ -7,11 +7,9 @@ hit of weight 2 gives the same curve as two hits, but for points below the curve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-
-ELEVEN_POINTS = np.linspace(0.0, 1.0, 11)  # VOC 2007
-COCO_POINTS = np.linspace(0.0, 1.0, 101)
 
 
 def precision_recall(
@@ -40,10 +38,10 @@ def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def at_points(precision: np.ndarray, recall: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(P,): the best precision at a recall of at least each point, 0 where the recall is never reached."""
+def mean_at_points(precision: np.ndarray, recall: np.ndarray, count: int) -> float:
+    """The mean over `count` recalls from 0 to 1: of the best precision at that recall or more, 0 where there is none."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return envelope[np.searchsorted(recall, points, side="left")]
+    return float(envelope[np.searchsorted(recall, np.linspace(0.0, 1.0, count), side="left")].mean())
 
 
 def reference_area(precision: np.ndarray, recall: np.ndarray) -> float:
@@ -85,7 +83,7 @@ def mean_of_known(values: Sequence[float]) -> float:
 
 _KINDS = {
     "area": area_under,
-    "11_points": lambda precision, recall: float(at_points(precision, recall, ELEVEN_POINTS).mean()),
-    "coco": lambda precision, recall: float(at_points(precision, recall, COCO_POINTS).mean()),
+    "11_points": partial(mean_at_points, count=11),
+    "coco": partial(mean_at_points, count=101),
     "reference": reference_area,
 }

@@ -65,12 +65,7 @@ def write_submission(
     """Writes the kit's results files, comp3_det_SET_CLASS.txt, with a line per detection.
 
     A line is image, score, xmin, ymin, xmax, ymax.  comp3 is the competition for detectors trained on VOC's own images.
-
-    Returns:
-        The files' paths.
-
-    Raises:
-        DatasetError: they cannot be written.
+    DatasetError where a file cannot be written.
     """
     folder = make_folder(folder)
     lines: list[list[str]] = [[] for _ in class_names]

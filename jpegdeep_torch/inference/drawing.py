@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from ..errors import JpegError
 
@@ -72,44 +73,38 @@ def draw_boxes(
     line = max(1, round(max(image.size) / 320))
     font = _font(max(10, round(max(image.size) / 45)))
     for box, text, colour in zip(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale, texts, colours):
-        low, high = np.sort(box.reshape(2, 2), axis=0).clip(0, np.array(image.size) - 1)
-        pen.rectangle((*low.tolist(), *high.tolist()), outline=colour, width=line)
+        x0, y0, x1, y1 = np.sort(box.reshape(2, 2), axis=0).clip(0, np.array(image.size) - 1).ravel().tolist()
+        pen.rectangle((x0, y0, x1, y1), outline=colour, width=line)
         if text:
-            _draw_text(pen, (float(low[0]), float(low[1])), text, colour, font, image.size)
+            _draw_text(pen, x0, y0, text, colour, font, image.width)
     return image
 
 
 def _draw_text(
-    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: Colour, font: Any,
-    size: tuple[int, int],
-) -> None:  # fmt: skip
+    pen: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: Colour, font: Any, image_width: int
+) -> None:
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
-    x = max(0.0, min(at[0], size[0] - width))
-    y = at[1] - height if at[1] >= height else at[1]  # above the box, or inside where there is no room above
+    x = max(0.0, min(x, image_width - width))
+    y = y - height if y >= height else y  # above the box, or inside where there is no room above
     pen.rectangle((x, y, x + width, y + height), fill=colour)
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
     pen.text((x + 2 - left, y + 2 - top), text, font=font, fill=(0, 0, 0) if bright else (255, 255, 255))
 
 
-def draw_detections(
-    image: Image.Image, detections: dict[str, Any], class_names: Sequence[str], scale: float = 1.0
-) -> Image.Image:
-    """Draws `{"boxes", "scores", "labels"}` with class names and scores, the best on top."""
-    order = np.argsort(np.asarray(detections["scores"], dtype=np.float64), kind="stable")
-    labels = np.asarray(detections["labels"], dtype=np.int64)[order].tolist()
-    scores = np.asarray(detections["scores"])[order].tolist()
+def draw_detections(image: Image.Image, found: dict[str, Tensor], class_names: Sequence[str]) -> Image.Image:
+    """Draws what a Detector found in an image of that size, with class names and scores, the best on top."""
+    labels, scores = found["labels"].tolist()[::-1], found["scores"].tolist()[::-1]
     texts = [f"{class_names[label - 1]} {score:.2f}" for label, score in zip(labels, scores)]
-    boxes = np.asarray(detections["boxes"]).reshape(-1, 4)[order]
-    return draw_boxes(image, boxes, texts, [class_colour(label) for label in labels], scale)
+    return draw_boxes(image, found["boxes"].numpy()[::-1], texts, [class_colour(label) for label in labels])
 
 
 def draw_ground_truth(
-    image: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str], scale: float = 1.0
+    image: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str]
 ) -> Image.Image:
     """Draws annotated objects with their names, in the colours that detections of the same name have."""
     colour_of = {name: class_colour(label) for label, name in enumerate(class_names, start=1)}
-    return draw_boxes(image, boxes, names, [colour_of.get(name, GROUND_TRUTH_COLOUR) for name in names], scale)
+    return draw_boxes(image, boxes, names, [colour_of.get(name, GROUND_TRUTH_COLOUR) for name in names])
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:

@@ -95,10 +95,7 @@ def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any
 
 
 def to_coco(line: dict[str, Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO's results from a line of the results.
-
-    An image's id is its file's name without suffix: a number where it is one.
-    """
+    """COCO's results from a line.  An image's id is its file's name without suffix: a number where it is one."""
     stem, found = Path(line["file"]).stem, line.get("detections", ())
     columns = {"boxes": [item["box"] for item in found], "scores": [item["score"] for item in found]}
     columns["labels"] = [item["label"] for item in found]
@@ -129,7 +126,6 @@ def predict(
     drawing: DrawingOptions | None = None,
     strict: bool = False,
     first_index: int = 0,
-    summary: PredictionSummary | None = None,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> PredictionSummary:
@@ -141,11 +137,10 @@ def predict(
         drawing: whether and how images are drawn.
         strict: the first file that cannot be read raises its JpegError; else its line says what is wrong.
         first_index: the first source's index.
-        summary: is added to and returned (default: a new one).
         on_error: is called with the name of a file that cannot be read or drawn, and the reason.
         progress: is called with the number of images of each batch.
     """
-    summary = summary if summary is not None else PredictionSummary()
+    summary = PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
@@ -218,21 +213,19 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        summary = PredictionSummary()
-        for line, name in itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)):
+        failed, there = [], itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        for place, (line, name) in enumerate(there, start=1):
             if line is None or name is None or line["file"] != name:
-                there = line["file"] if line else "nothing"
+                other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'} in place {place}"
                 raise DatasetError(
-                    f"{folder}: holds a run of other files (there {there}, now {name or 'nothing'} in place "
-                    f"{summary.done_before + 1}); choose another folder, or overwrite"
+                    f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
-            summary.done_before += 1
             if "error" in line:
-                summary.failed.append((line["file"], line["error"]))
-        options |= {"drawing": drawing, "first_index": summary.done_before, "summary": summary}
-        predict(detector, sources, journal.append, **options)
+                failed.append((line["file"], line["error"]))
+        done = journal.lines
+        summary = predict(detector, sources, journal.append, drawing=drawing, first_index=done, **options)
         journal.finish()
-    return summary
+    return PredictionSummary(summary.images, done, failed + summary.failed)
 
 
 def write_coco(folder: str | os.PathLike[str], category_ids: Sequence[int]) -> Path:
