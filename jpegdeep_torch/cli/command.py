@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import JpegDeepError
 from ..utils.memory import keep_freed_memory
@@ -32,7 +32,7 @@ def add_coefficients_argument(
     from ..presets import COEFFICIENTS, current_name  # imports PyTorch
 
     meaning = "; ".join(f"{name}: {text}" for name, text in COEFFICIENTS.items())
-    options = {"nargs": "+", "default": list(COEFFICIENTS)} if several else {}
+    options: dict[str, Any] = {"nargs": "+", "default": list(COEFFICIENTS)} if several else {}
     default = " (the first is the base; default: all)" if several else " (default: the weights file's own)"
     for flag, help_text in (("--coefficients", meaning + default), (old_flag, argparse.SUPPRESS)):
         parser.add_argument(

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from ..backends import PRECISIONS, list_backends
 from ..errors import DatasetError, ModelError
+from ..inference.classifier import Classifier
+from ..inference.detector import Detector
 from ..inference.predictor import Predictor
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from .command import Parser, add_coefficients_argument
@@ -34,7 +36,7 @@ def predictor_parser(prog: str, doc: str) -> Parser:
     return p
 
 
-def load(kind: type[Predictor], args: argparse.Namespace, **options: Any) -> Any:
+def load(kind: type[Detector] | type[Classifier], args: argparse.Namespace, **options: Any) -> Any:
     """The Detector or Classifier that the arguments of `predictor_parser` describe."""
     if args.threads is not None:
         if args.threads < 1:

@@ -26,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write the comparison there")
     args = p.parse_args(argv)
-    records = [read_record(path) for path in (args.a, args.b)]
+    first, second = (read_record(path) for path in (args.a, args.b))
     result = compare_records(
-        *records, args.resamples, args.level, args.seed,
+        first, second, args.resamples, args.level, args.seed,
         progress=lambda draws: progress_bar(draws, desc="resampling", unit=" draws", leave=False),
     )  # fmt: skip
-    for letter, path, record in zip("AB", (args.a, args.b), records):
+    for letter, path, record in zip("AB", (args.a, args.b), (first, second)):
         print(f"{letter}: {record['results'][0].get('model')} ({path})")
     print(text_table([_row(item, args.level) for item in result.classes + result.total]))
     print(f"{result.images} images, {result.resamples} draws; * where the interval leaves 0 out")

@@ -150,7 +150,7 @@ def imagenet(argv: Sequence[str] | None = None) -> None:
 
 def _parser(command: Callable[..., None], root: str, root_help: str) -> Parser:
     """What the commands share: the network, the data set's folder, and where the outcome goes."""
-    p = predictor_parser(f"jpegdeep eval {command.__name__}", command.__doc__)
+    p = predictor_parser(f"jpegdeep eval {command.__name__}", str(command.__doc__))
     p.add_argument("root", metavar=root, help=root_help)
     p.add_argument("--json", metavar="FILE", help="write figures and samples there, for `compare` too")
     p.add_argument("--report", metavar="DIR", help="write DIR/index.html: figures, plots, the worst mistakes")

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from ..data.reading import Source
 from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
@@ -79,7 +80,7 @@ def _check_inputs(patterns: Sequence[str]) -> None:
             raise DatasetError(f"{pattern}: {wrong}")
 
 
-def _inputs(patterns: Sequence[str]) -> Iterator[str]:
+def _inputs(patterns: Sequence[str]) -> Iterator[Source]:
     """All files meant, lazily."""
     for pattern in patterns:
         if pattern == "-":

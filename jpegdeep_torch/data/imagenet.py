@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 
@@ -108,7 +109,7 @@ def read_class_index(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     text = path.read_text(encoding="utf-8")
     try:
         if path.suffix.lower() != ".json":
-            found = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+            found: list[Any] = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
         elif isinstance(data := json.loads(text), list):
             found = [(name,) for name in data]
         else:

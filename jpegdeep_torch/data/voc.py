@@ -125,7 +125,7 @@ def read_voc_annotation(
         try:
             name = _text(item, "name", f"{path}: object {number}")
             what = f"{path}: object {number} ({name})"
-            box = tuple(_number(item, f"bndbox/{corner}", what) for corner in _CORNERS)
+            xmin, ymin, xmax, ymax = (_number(item, f"bndbox/{corner}", what) for corner in _CORNERS)
             difficult = item.find("difficult") is not None and _number(item, "difficult", what) != 0
         except DatasetError as error:
             issues.report("unreadable object", str(error))
@@ -133,7 +133,7 @@ def read_voc_annotation(
         if name not in label_of:
             issues.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}", name)
             continue
-        checked = check_box(box, height, width, what, issues)
+        checked = check_box((xmin, ymin, xmax, ymax), height, width, what, issues)
         if checked is not None:
             objects.append((checked, label_of[name], difficult))
     return make_annotated(path.stem, image, height, width, objects)

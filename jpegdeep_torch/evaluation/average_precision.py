@@ -6,7 +6,7 @@ hit of weight 2 gives the same curve as two hits, but for points below the curve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,7 @@ def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
 
 
 def mean_at_points(precision: np.ndarray, recall: np.ndarray, count: int) -> float:
-    """The mean over `count` recalls from 0 to 1: of the best precision at that recall or more, 0 where there is none."""
+    """The mean over `count` recalls from 0 to 1 of the best precision at that recall or more, 0 where there is none."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return float(envelope[np.searchsorted(recall, np.linspace(0.0, 1.0, count), side="left")].mean())
 
@@ -81,7 +81,7 @@ def mean_of_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "area": area_under,
     "11_points": partial(mean_at_points, count=11),
     "coco": partial(mean_at_points, count=101),

@@ -86,7 +86,8 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
         raise DatasetError(f"unknown evaluator {name!r}: expected one of {', '.join(_EVALUATORS)}")
     for candidate in [name] if name else _EVALUATORS:
         try:
-            return candidate, *(importlib.import_module(module) for module in _EVALUATORS[candidate])
+            coco, cocoeval = (importlib.import_module(module) for module in _EVALUATORS[candidate])
+            return candidate, coco, cocoeval
         except ImportError:
             continue
     wanted = name or " or ".join(_EVALUATORS)
@@ -173,6 +174,7 @@ def _outcomes(rows: list[Any], most: int) -> tuple[np.ndarray, np.ndarray, np.nd
         hits, ignored = ((matched & ~of_crowds) * bits).sum(axis=0), (of_crowds * bits).sum(axis=0)
         columns.append((score, np.full(len(score), int(row["image_id"]), dtype=np.int64), hits, ignored))
         positives[int(row["image_id"])] = int((~np.asarray(row["gtIgnore"], dtype=bool)).sum())
-    joined = [np.concatenate(column) for column in zip(*columns)]
-    order = np.argsort(-joined[0], kind="stable")
-    return *(part[order] for part in joined), {image: count for image, count in positives.items() if count}
+    scores, images, hits, ignored = (np.concatenate(column) for column in zip(*columns))
+    order = np.argsort(-scores, kind="stable")
+    positives = {image: count for image, count in positives.items() if count}
+    return scores[order], images[order], hits[order], ignored[order], positives

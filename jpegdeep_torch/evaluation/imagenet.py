@@ -28,7 +28,7 @@ class ImageNetResult:
 
 def evaluate_imagenet(predictions: np.ndarray, probabilities: np.ndarray, labels: Sequence[int]) -> ImageNetResult:
     """The accuracies of what `Classifier` gives; arguments as in ImageNetResult."""
-    labels = np.asarray(labels, dtype=np.int64)
-    correct = predictions == labels[:, None]
+    right = np.asarray(labels, dtype=np.int64)
+    correct = predictions == right[:, None]
     top1, top5 = correct[:, 0].mean(), correct.any(axis=1).mean()
-    return ImageNetResult(predictions, probabilities, labels, float(top1), float(top5))
+    return ImageNetResult(predictions, probabilities, right, float(top1), float(top5))

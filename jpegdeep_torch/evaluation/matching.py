@@ -102,7 +102,7 @@ def match_all(
     for label in range(1, num_classes + 1):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
-        matches.append(ClassMatches(scores[rows], *(value[rows] for value in rest), positives[label - 1]))
+        matches.append(ClassMatches(*[value[rows] for value in (scores, *rest)] + [positives[label - 1]]))
     return matches
 
 

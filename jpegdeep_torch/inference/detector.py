@@ -111,7 +111,8 @@ class Detector(Predictor):
         )  # fmt: skip
 
     def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[dict[str, Tensor]]:
-        return _to_cpu(detect(*outputs, self.anchors, image_sizes, self.nms))
+        class_logits, box_offsets = outputs
+        return _to_cpu(detect(class_logits, box_offsets, self.anchors, image_sizes, self.nms))
 
 
 def _to_cpu(found: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

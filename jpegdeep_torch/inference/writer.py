@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
+from ..data.reading import Source
 from ..errors import DatasetError, JpegError
 from ..utils.files import written_whole
 from .detector import Detector
@@ -90,6 +91,7 @@ def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any
         {"label": label, "class": class_names[label - 1], "score": score, "box": box}
         for box, score, label in rounded_detections(prediction.value)
     ]
+    assert prediction.image_size is not None  # as of every prediction without an error
     height, width = prediction.image_size
     return {"file": prediction.name, "height": height, "width": width, "detections": found}
 
@@ -119,7 +121,7 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 def predict(
     detector: Detector,
-    sources: Iterable[str],
+    sources: Iterable[Source],
     write: Callable[[list[dict[str, Any]]], None],
     *,
     selection: Selection = Selection(),
@@ -160,8 +162,9 @@ def predict(
     with ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="draw") as threads:
 
         def drawn(prediction: Prediction) -> Future | None:
-            wanted = drawing is not None and prediction.error is None
-            return threads.submit(_draw, prediction, detector.class_names, drawing) if wanted else None
+            if drawing is None or prediction.error is not None:
+                return None
+            return threads.submit(_draw, prediction, detector.class_names, drawing)
 
         while batch := list(itertools.islice(kept, detector.batch_size)):
             waiting.append([(prediction, drawn(prediction)) for prediction in batch])
@@ -190,7 +193,7 @@ def _draw(prediction: Prediction, class_names: Sequence[str], drawing: DrawingOp
 
 def predict_to_folder(
     detector: Detector,
-    sources: Iterable[str],
+    sources: Iterable[Source],
     folder: str | os.PathLike[str],
     *,
     drawing: DrawingOptions | None = None,
@@ -216,7 +219,7 @@ def predict_to_folder(
         failed, there = [], itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
         for place, (line, name) in enumerate(there, start=1):
             if line is None or name is None or line["file"] != name:
-                other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'} in place {place}"
+                other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'!s} in place {place}"
                 raise DatasetError(
                     f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
