@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from eval.benchmark.markdown import aligned
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.profiling import Cost, Profile, profile_detector, run_batches
 from eval.benchmark.subjects import make_network
@@ -27,6 +26,7 @@ from jpegdeep_torch.jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.utils.environment import run_header
 from jpegdeep_torch.utils.files import write_json
+from jpegdeep_torch.utils.text_table import aligned
 from jpegdeep_torch.weights import read_info
 
 TRACE, FIGURES = "trace.json", "profile.json"

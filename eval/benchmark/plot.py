@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.benchmark.axes import COLOURS, bare_axes, legend_above
 from eval.benchmark.measure import CaseResult
 from eval.benchmark.statistics import summary
 from eval.benchmark.subjects import Convolution, Timed, TimedDetector
-from jpegdeep_torch.utils.figures import new_figure, save_figure
+from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
 
 if TYPE_CHECKING:
     pass

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmark.markdown import aligned
 from eval.benchmark.subjects import Network, make_network
 from eval.study import scaling
 from eval.study import throughput_model as prediction
@@ -21,6 +20,7 @@ from eval.study.scaling_plots import draw_growth
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.utils.environment import machine
 from jpegdeep_torch.utils.files import write_json, written_whole
+from jpegdeep_torch.utils.text_table import aligned
 
 PARTS = ("matrix", "scaling", "prediction")
 NARROW = 0.25  # of the channels: networks that leave the reading something to say, for the prediction

@@ -15,11 +15,11 @@ import torch
 from eval.benchmark.measure import FEWEST_ROUNDS, take_turns
 from eval.benchmark.photos import HEIGHT_PX, WIDTH_PX, mosaic_jpegs
 from eval.benchmark.subjects import BenchmarkCase, Network, TimedDetector, make_timed_detector
-from eval.benchmark.threads import threads_set_to
 from eval.study.fits import line, power_law
 from eval.study.memory import MemoryPoint, MemoryUse, measure_memory
 from jpegdeep_torch.data.dataset import PREFETCH
 from jpegdeep_torch.presets import Preset
+from jpegdeep_torch.utils.environment import threads_set_to
 from jpegdeep_torch.weights import save_weights
 
 TILES = (1, 2, 3, 4)  # sides of the mosaics: 0.19 to 3 megapixels
