@@ -3,7 +3,7 @@
 import sys
 
 from jpegdeep_torch.cli.command import run_command
-from jpegdeep_torch.cli.evaluate_coco import main
+from jpegdeep_torch.cli.evaluate import coco as main
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

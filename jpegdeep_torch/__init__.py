@@ -1,47 +1,29 @@
-"""Object detection in JPEG files without decoding them: SSD300 on DCT coefficients, and its twin on pixels."""
+"""Object detection in JPEG files without decoding them: SSD300 on DCT coefficients, and its twin on pixels.
 
-from .data import JpegDataset, list_jpegs, make_loader, prepare_inputs
-from .detection import NMSConfig, detect, ssd300_anchors
-from .errors import BackendUnavailable, CheckpointError, DatasetError, JpegDeepError, JpegError, ModelError
-from .inference.classifier import Classifier
-from .inference.detector import Detector
-from .jpeg import Planes, read_dct, read_many, read_planes
-from .keras import convert_keras
-from .models import create_model, list_models
-from .presets import PRESETS, get_preset
-from .utils.memory import keep_freed_memory
-from .weights import load_model, load_weights, read_info, save_weights
+Its names are those of `jpegdeep_torch.public`, which is imported when the first of them is used.  Importing this
+package alone, as `jpegdeep --help` does, does not import PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403 - so that editors and type checkers know the names
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "BackendUnavailable",
-    "CheckpointError",
-    "Classifier",
-    "DatasetError",
-    "Detector",
-    "JpegDataset",
-    "JpegDeepError",
-    "JpegError",
-    "ModelError",
-    "NMSConfig",
-    "Planes",
-    "convert_keras",
-    "create_model",
-    "detect",
-    "get_preset",
-    "keep_freed_memory",
-    "list_jpegs",
-    "list_models",
-    "load_model",
-    "load_weights",
-    "make_loader",
-    "prepare_inputs",
-    "read_dct",
-    "read_info",
-    "read_many",
-    "read_planes",
-    "save_weights",
-    "ssd300_anchors",
-]
+
+def __getattr__(name: str) -> Any:  # PEP 562
+    if name == "__all__" or not name.startswith("_"):
+        public = importlib.import_module(".public", __name__)
+        if name == "__all__" or name in public.__all__:
+            return getattr(public, name)
+        if name in globals():  # a module that was imported with them
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

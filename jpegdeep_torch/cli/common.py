@@ -1,4 +1,4 @@
-"""Arguments and habits that the evaluating commands share."""
+"""Arguments and habits that the predicting and evaluating commands share."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ import torch
 from tqdm import tqdm
 
 from ..backends import PRECISIONS, list_backends
-from ..data.annotations import AnnotatedImage, DatasetIssues
-from ..detection import NMSConfig
 from ..errors import DatasetError, ModelError
-from ..evaluation.records import make_record
-from ..evaluation.report import html_page, write_report
+from ..inference.classifier import Classifier
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
-from ..utils.files import write_json
-from .command import add_coefficients_argument
+from .command import Parser, add_coefficients_argument
 
 
-def add_predictor_arguments(p: argparse.ArgumentParser) -> None:
-    """How the network runs and how it is fed."""
+def predictor_parser(prog: str, doc: str) -> Parser:
+    """A Parser with WEIGHTS, and with how the network runs and how it is fed; `doc`: the command's docstring."""
+    p = Parser(prog=prog, description=doc.splitlines()[0])
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
     group = p.add_argument_group("running")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     group.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
@@ -35,24 +33,16 @@ def add_predictor_arguments(p: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
     add_coefficients_argument(group)
     group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
+    return p
 
 
-def add_evaluation_arguments(p: argparse.ArgumentParser) -> None:
-    """Where the outcome goes."""
-    p.add_argument("--json", metavar="FILE", help="write figures and samples there, for eval.compare too")
-    p.add_argument("--report", metavar="DIR", help="write DIR/index.html: figures, plots, the worst mistakes")
-    p.add_argument("--limit", type=int, metavar="N", help="the first N images only")
-    p.add_argument("--lenient", action="store_true", help="count what is wrong with the data set and go on")
-
-
-def load(kind: type[Predictor], args: argparse.Namespace, nms: NMSConfig | None = None) -> Any:
-    """The Detector or Classifier that the arguments describe."""
+def load(kind: type[Detector] | type[Classifier], args: argparse.Namespace, **options: Any) -> Any:
+    """The Detector or Classifier that the arguments of `predictor_parser` describe."""
     if args.threads is not None:
         if args.threads < 1:
             raise ModelError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options = {"nms": nms} if nms else {}
     return kind.load(
         args.weights, device, args.backend, coefficients=args.coefficients, precision=args.precision,
         batch_size=args.batch_size, workers=args.workers, decoder=args.decoder, **options,
@@ -72,23 +62,6 @@ def limited(items: list[Any], limit: int | None) -> list[Any]:
     return items[:limit]
 
 
-def detect_all(
-    detector: Detector, images: list[AnnotatedImage], problems: DatasetIssues
-) -> tuple[list[AnnotatedImage], list[Any]]:
-    """(images, detections) of those pictures that can be read; the others go to `problems`."""
-    kept, found = [], []
-    answers = detector.stream((image.path for image in images), on_error="report")
-    for image, answer in zip(images, progress_bar(answers, total=len(images), desc="detecting"), strict=True):
-        if answer.error is not None:
-            problems.report("unreadable picture", str(answer.error))
-            continue
-        kept.append(image)
-        found.append(answer.value)
-    if not kept:
-        raise DatasetError("no picture of the data set can be read")
-    return kept, found
-
-
 def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
     """What a record says of the run beside its arguments."""
     return {
@@ -97,26 +70,3 @@ def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, An
         "preset": predictor.preset.name,
         "coefficients": predictor.preset.coefficients if predictor.config.is_dct else None,
     }  # fmt: skip
-
-
-def finish(
-    command: str,
-    args: argparse.Namespace,
-    predictor: Predictor,
-    figures: dict[str, Any],
-    samples: dict[str, Any],
-    problems: DatasetIssues,
-    page: dict[str, Any],
-) -> None:
-    """Writes the JSON and the report that were asked for, and says what was wrong with the data."""
-    figures = {**figures, **run_settings(args, predictor), "problems": dict(problems.counts)}
-    record = make_record(command, vars(args), figures, samples)
-    for line in problems.summary():
-        print(line, file=sys.stderr)
-    if args.json:
-        write_json(args.json, record)
-    if args.report:
-        settings = {"command": command} | {k: v for k, v in figures.items() if k not in ("classes", "figures")}
-        settings |= {f"--{k.replace('_', '-')}": v for k, v in record["arguments"].items() if v is not None}
-        settings |= record["machine"] | record["versions"]
-        print(write_report(args.report, html_page(settings=settings, **page)))

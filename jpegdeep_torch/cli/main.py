@@ -11,39 +11,43 @@ from typing import NoReturn
 from .. import __version__
 from .command import Parser, run_command
 
-COMMANDS = {  # the words that name it -> (its module in this folder, what it does)
-    "predict": ("predict", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
-    "eval voc": ("evaluate_voc", "Pascal VOC's average precision of a detector"),
-    "eval coco": ("evaluate_coco", "COCO's twelve figures of a detector"),
-    "eval imagenet": ("evaluate_imagenet", "top-1 and top-5 accuracy of a classifier"),
-    "compare": ("compare", "two evaluations of the same images side by side, with intervals"),
-    "train": ("train", "train a network by a recipe or a TOML file"),
-    "convert": ("convert", "turn a Keras checkpoint into a safetensors file, and prove it"),
-    "export": ("export", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
+COMMANDS = {  # the words that name it -> (its module in this folder and function, what it does)
+    "predict": ("predict:main", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
+    "eval voc": ("evaluate:voc", "Pascal VOC's average precision of a detector"),
+    "eval coco": ("evaluate:coco", "COCO's twelve figures of a detector"),
+    "eval imagenet": ("evaluate:imagenet", "top-1 and top-5 accuracy of a classifier"),
+    "compare": ("compare:main", "two evaluations of the same images side by side, with intervals"),
+    "train": ("train:main", "train a network by a recipe or a TOML file"),
+    "convert": ("convert:main", "turn a Keras checkpoint into a safetensors file, and prove it"),
+    "export": ("export:main", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Runs the subcommand that `argv` (default: the process's arguments) names -> its exit status.
 
-    Raises what the subcommand raises (JpegDeepError), and SystemExit for --help, --version and unknown words.
+    Its module is imported when it is called.  Raises what the subcommand raises (JpegDeepError), and SystemExit for
+    --help, --version and unknown words.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for words, (module, _) in COMMANDS.items():
+    for words, (place, _) in COMMANDS.items():
         count = len(words.split())
         if arguments[:count] == words.split():
-            return importlib.import_module(f".{module}", __package__).main(arguments[count:])
-    listing = "\n".join(f"  {words:14} {summary}" for words, (_, summary) in COMMANDS.items())
+            module, _, function = place.partition(":")
+            return getattr(importlib.import_module(f".{module}", __package__), function)(arguments[count:])
+    group = "eval " if arguments[:1] == ["eval"] else ""
+    summaries = {words[len(group) :]: summary for words, (_, summary) in COMMANDS.items() if words.startswith(group)}
+    listing = "\n".join(f"  {words:14} {summary}" for words, summary in summaries.items())
     parser = Parser(
-        prog="jpegdeep", usage="jpegdeep COMMAND ...",
+        prog=f"jpegdeep {group}".strip(), usage="%(prog)s COMMAND ...",
         description="Object detection in JPEG files without decoding them.",
-        epilog=f"commands:\n{listing}\n\n`jpegdeep COMMAND --help` lists a command's arguments.",
+        epilog=f"commands:\n{listing}\n\n`%(prog)s COMMAND --help` lists a command's arguments.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"jpegdeep_torch {__version__}")
     parser.add_argument("command", metavar="COMMAND", nargs="*", help="one of those below")
-    given = parser.parse_args(arguments[:2]).command
-    parser.error(f"{' '.join(given) or 'no command'}: expected one of {', '.join(COMMANDS)}")
+    given = parser.parse_args(arguments[1:2] if group else arguments[:2]).command
+    parser.error(f"{' '.join(given) or 'no command'}: expected one of {', '.join(summaries)}")
 
 
 def run() -> NoReturn:

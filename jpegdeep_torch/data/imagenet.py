@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 
@@ -16,7 +17,11 @@ _SHOWN = 20  # folders that an error names
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """`paths[i]` shows class `labels[i]` (from 0, an index into a classifier's outputs); `class_names` for reading."""
+    """JPEGs and their classes.
+
+    labels: `labels[i]` is the class of `paths[i]`, from 0, an index into a classifier's outputs.
+    class_names: of classes 0, 1, ...
+    """
 
     paths: list[Path]
     labels: list[int]
@@ -28,10 +33,16 @@ def read_imagenet(
 ) -> ClassFolders:
     """The JPEGs under `root`, sorted by folder and name.
 
-    Without `class_index` the folders, sorted, are the classes 0 .. num_classes - 1, and there must be as many; with it,
-    any of its classes' folders may be there.  The index file is Keras's imagenet_class_index.json
-    ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a text file with a folder name, and optionally
-    the class's name after a space, a line.  DatasetError where folders and classes do not fit.
+    Args:
+        root: a folder with a folder of JPEGs for each class.
+        num_classes: of the network.
+        class_index: a file that says which folder is which class; folders of some classes may then be missing.  It is
+            Keras's imagenet_class_index.json ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a
+            text file with one folder name per line, and the class's name after a space (default: the folders, sorted,
+            are the classes).
+
+    Raises:
+        DatasetError: folders and classes do not fit.
     """
     if class_index is not None:
         rows = read_class_index(class_index)
@@ -61,9 +72,14 @@ def class_folders_in(root: str | os.PathLike[str]) -> list[str]:
 def read_class_folders(
     root: str | os.PathLike[str], rows: Sequence[tuple[str, str]], source: str = "the classes"
 ) -> ClassFolders:
-    """The JPEGs under `root`, sorted by folder and name; class k is in the folder `rows[k][0]`, if that is there.
+    """The JPEGs under `root`, sorted by folder and name.
 
-    source: where the rows come from.  DatasetError lists the folders that are none of `rows`.
+    Args:
+        rows: (folder name, class name) of classes 0, 1, ...
+        source: where the rows come from, for messages.
+
+    Raises:
+        DatasetError: a folder is none of `rows`, or there is no JPEG.
     """
     root = Path(root)
     label_of = {folder: label for label, (folder, _) in enumerate(rows)}
@@ -86,28 +102,24 @@ def shown(names: Sequence[str]) -> str:
 
 
 def read_class_index(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """(folder name, class name) by class, from any of the forms of `read_imagenet`."""
+    """(folder name, class name) of classes 0, 1, ... from a file in any of the forms of `read_imagenet`."""
     path = Path(path)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file, expected a class index")
     text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() != ".json":
-        rows = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
-        return _unique([(row[0], row[-1].strip()) for row in rows], path)
     try:
-        data = json.loads(text)
-        if isinstance(data, list):
-            return _unique([(str(name), str(name)) for name in data], path)
-        rows = [data[str(label)] for label in range(len(data))]
-        return _unique([(str(row[0]), str(row[1])) for row in rows], path)
+        if path.suffix.lower() != ".json":
+            found: list[Any] = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        elif isinstance(data := json.loads(text), list):
+            found = [(name,) for name in data]
+        else:
+            found = [(data[str(label)][0], data[str(label)][1]) for label in range(len(data))]
     except (ValueError, KeyError, IndexError, TypeError) as error:
+        expected = '{"0": ["folder", "name"], ...} or a list of folder names'
         raise DatasetError(
-            f'{path}: not a class index ({type(error).__name__}: {error}), expected {{"0": ["folder", "name"], ...}} '
-            "or a list of folder names"
+            f"{path}: not a class index ({type(error).__name__}: {error}), expected {expected}"
         ) from None
-
-
-def _unique(rows: list[tuple[str, str]], path: Path) -> list[tuple[str, str]]:
+    rows = [(str(row[0]), str(row[-1]).strip()) for row in found]
     if len({folder for folder, _ in rows}) != len(rows):
         raise DatasetError(f"{path}: names a folder twice, expected one class each")
     return rows

@@ -1,23 +1,29 @@
 """Average precision from outcomes: by area, by 11 points, by COCO's 101 points, and as the Keras reference integrates.
 
-All take weights per detection, so that a bootstrap resample, in which an image stands several times, costs no copying:
-a hit of weight 2 gives the same curve as two hits, but for points below the curve's envelope.
+Each takes weights per detection.  A bootstrap resample, in which an image stands several times, so costs no copying: a
+hit of weight 2 gives the same curve as two hits, but for points below the curve's envelope.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from functools import partial
 
-ELEVEN_POINTS = np.linspace(0.0, 1.0, 11)  # VOC 2007
-COCO_POINTS = np.linspace(0.0, 1.0, 101)
+import numpy as np
 
 
 def precision_recall(
     outcomes: np.ndarray, positives: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(precision, recall), each (D,) float64, after each detection; ignored ones repeat the values before them.
+    """Precision and recall after each of D detections.
 
-    `outcomes` (D,): 1 hit, 0 false, -1 ignored, best score first; `positives`: objects to be found; `weights` (D,).
+    Args:
+        outcomes: (D,), 1 hit, 0 false, -1 ignored, best score first.
+        positives: how many objects there are to find.
+        weights: (D,), how many times each detection counts (default: once).
+
+    Returns:
+        (precision, recall), each (D,) float64.  Ignored detections repeat the values before them.
     """
     weight = np.ones(len(outcomes)) if weights is None else weights.astype(np.float64)
     hits = np.cumsum((outcomes == 1) * weight)
@@ -32,18 +38,18 @@ def area_under(precision: np.ndarray, recall: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def at_points(precision: np.ndarray, recall: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(P,): the best precision at a recall of at least each point, 0 where the recall is never reached."""
+def mean_at_points(precision: np.ndarray, recall: np.ndarray, count: int) -> float:
+    """The mean over `count` recalls from 0 to 1 of the best precision at that recall or more, 0 where there is none."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return envelope[np.searchsorted(recall, points, side="left")]
+    return float(envelope[np.searchsorted(recall, np.linspace(0.0, 1.0, count), side="left")].mean())
 
 
 def reference_area(precision: np.ndarray, recall: np.ndarray) -> float:
     """The area as the Keras reference ('integrate') takes it, for comparison with the figures that it reports.
 
-    Between two neighbouring recalls it stands at the height of the LOWER one, the best precision from there on but for
-    the last recall; what lies below the first recall is left out, unless the best detection is false or ignored.
-    `area_under` stands at the height of the upper one.
+    Between two neighbouring recalls its height is that of the LOWER one: the best precision from there on, the last
+    recall's aside.  `area_under` takes the height of the upper one.  What lies below the first recall is left out,
+    unless the best detection is false or ignored.
     """
     levels, starts = np.unique(recall, return_index=True)
     if len(levels) < 2:
@@ -57,7 +63,9 @@ def average_precision(
 ) -> float:
     """One class's AP; NaN where there is nothing to find.
 
-    `kind`: 'area' (VOC from 2010 on), '11_points' (VOC 2007), 'coco' (101 points) or 'reference' (`reference_area`).
+    Args:
+        outcomes, positives, weights: see `precision_recall`.
+        kind: 'area' (VOC from 2010 on), '11_points' (VOC 2007), 'coco' (101 points) or 'reference' (`reference_area`).
     """
     if not positives:
         return float("nan")
@@ -67,9 +75,15 @@ def average_precision(
     raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(_KINDS)}")
 
 
-_KINDS = {
+def mean_of_known(values: Sequence[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+_KINDS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "area": area_under,
-    "11_points": lambda precision, recall: float(at_points(precision, recall, ELEVEN_POINTS).mean()),
-    "coco": lambda precision, recall: float(at_points(precision, recall, COCO_POINTS).mean()),
+    "11_points": partial(mean_at_points, count=11),
+    "coco": partial(mean_at_points, count=101),
     "reference": reference_area,
 }

@@ -1,4 +1,4 @@
-"""Percentiles, and the description of the machine that a figure was taken on."""
+"""The machine and the versions that a figure was taken with."""
 
 from __future__ import annotations
 

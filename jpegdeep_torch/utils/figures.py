@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import BackendUnavailable
 from .files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first: the base
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that needs no display.  DatasetError where matplotlib is missing."""
+    """An empty figure, in inches; BackendUnavailable where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise DatasetError("plots need matplotlib: pip install matplotlib (the extra 'eval')") from None
+        raise BackendUnavailable("plots need matplotlib: pip install 'jpegdeep-torch[eval]'") from None
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -7,18 +7,23 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jpegdeep_torch.data.coco import export_coco
+from jpegdeep_torch.cli.main import COMMANDS, main
 from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.evaluation.report import CaptionedImage, write_report
+from jpegdeep_torch.evaluation.svg import bars
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
 from tests.browser import open_browser
-from tests.shapes import NAMES, run
+from tests.coco_export import export_coco
+from tests.shapes import NAMES, ROOT, run
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,62 @@ def test_the_report_in_a_browser(voc_run, tmp_path):
         Path(where).write_bytes(shot)
     colours = np.unique(np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3), axis=0)
     assert len(colours) > 2000  # photographs were painted, not only text on white
+
+
+def command(*words: object, **options) -> subprocess.CompletedProcess:
+    """The command `jpegdeep`, as a process."""
+    line = [sys.executable, "-m", "jpegdeep_torch", *map(str, words)]
+    return subprocess.run(line, text=True, capture_output=True, cwd=ROOT, **options)
+
+
+def test_help_lists_the_commands_and_needs_no_pytorch(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('PyTorch was imported')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    done = command("--help", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: jpegdeep COMMAND")
+    assert all(re.search(rf"^  {words} ", done.stdout, re.MULTILINE) for words in COMMANDS)
+    done = command("eval", "--help", env=environment)
+    assert done.returncode == 0 and done.stdout.startswith("usage: jpegdeep eval COMMAND")
+    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE)[-3:] == ["voc", "coco", "imagenet"]
+    for wrong, words in (
+        ([], "no command: expected one of predict, eval voc"),
+        (["evil"], "evil: expected one of predict"),
+        (["eval"], "no command: expected one of voc, coco, imagenet"),
+        (["eval", "x"], "x: expected one of voc, coco, imagenet"),
+    ):
+        done = command(*wrong, env=environment)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "PyTorch was imported" in command("predict", "--help", env=environment).stderr  # the trap works
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_has_a_help_under_its_name(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*words.split(), "--help"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"usage: jpegdeep {words} ")
+
+
+def test_the_command_as_a_process(dataset, weights, tmp_path):
+    done = command("eval", "voc", weights(), dataset, "--limit", 3, "--json", tmp_path / "a.json")
+    assert done.returncode == 0 and "AP (area)" in done.stdout, done.stderr
+
+
+def test_old_flags_are_still_read(dataset, weights):
+    image = dataset / "JPEGImages" / "shape_01.jpg"
+    new, old = (run("predict", weights(), image, *flags) for flags in (["--coefficients", "native"], ["--dct", "dct"]))
+    assert new.returncode == old.returncode == 0 and new.stdout == old.stdout and "detections" in new.stdout
+
+
+def test_the_report_says_what_it_is_given_and_nothing_is_markup(tmp_path):
+    evil = '<script>alert("1")</script>&'
+    image = CaptionedImage(Image.new("RGB", (8, 8)), evil)
+    page = write_report(
+        tmp_path / "new", evil, [(evil, 0.5)], [{evil: evil, "AP": float("nan")}], [bars([(evil, 0.25)])],
+        [(evil, [image]), ("Empty", [])], {evil: evil},
+    ).read_text()  # fmt: skip
+    assert "<script" not in page
+    assert len(re.findall(r"&lt;script&gt;alert\((&#34;|&quot;)1(&#34;|&quot;)\)&lt;/script&gt;&amp;", page)) == 11
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+    assert "<td>-</td>" in page and "0.5000" in page and 'width="67.5"' in page and "<p>None.</p>" in page

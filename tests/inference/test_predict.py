@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from jpegdeep_torch.data.coco import coco_results
 from jpegdeep_torch.errors import DatasetError
 from jpegdeep_torch.inference.journal import Journal
+from jpegdeep_torch.inference.predictor import Prediction
+from jpegdeep_torch.inference.writer import json_list, to_coco, to_json
 from tests.shapes import NAMES, run, start
 
 KILLS = int(os.environ.get("JPEGDEEP_KILLS", "1"))  # 10 for the test at full size
@@ -72,6 +76,7 @@ def test_the_output_of_a_run(whole, mixed):
     assert not list(whole.rglob("*.part")) and not list(whole.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(KILLS))
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(whole, mixed, weights, tmp_path, turn):
     out = tmp_path / "out"
@@ -171,6 +176,33 @@ def test_a_journal_takes_away_what_was_cut_off(tmp_path):
         again.append([{"k": 9}])
         again.finish()
     assert path.read_bytes() == b'{"k": 9}\n' and not journal.part.exists()
+
+
+def test_coco_results_are_the_same_from_detections_and_from_lines():
+    """`eval coco` makes them of detections, `predict` of its lines: by one rounding, to 0.001 px and 6 decimals."""
+    boxes = torch.tensor([[10.12345, 20.5, 30.98765, 40.00049], [0.0004, 0.0006, 99.9996, 50.0]])
+    found = {"boxes": boxes, "scores": torch.tensor([0.98765432, 0.5]), "labels": torch.tensor([2, 1])}
+    line = to_json(Prediction(0, "photos/000000000139.jpg", found, (60, 100)), ["cat", "dog"])
+    assert line["detections"][0] == {
+        "label": 2, "class": "dog", "score": 0.987654, "box": [10.123, 20.5, 30.988, 40.0],
+    }  # fmt: skip
+    expected = [
+        {"image_id": 139, "category_id": 18, "bbox": [10.123, 20.5, 20.865, 19.5], "score": 0.987654},
+        {"image_id": 139, "category_id": 17, "bbox": [0.0, 0.001, 100.0, 49.999], "score": 0.5},
+    ]
+    assert coco_results([found], [139], [17, 18]) == expected
+    assert to_coco(json.loads(json.dumps(line)), [17, 18]) == expected
+    assert to_coco({"file": "a.jpg", "error": "empty"}, [17, 18]) == []
+    assert [item["image_id"] for item in to_coco({**line, "file": "x/a1.jpg"}, [17, 18])] == ["a1", "a1"]
+
+
+def test_a_json_list_is_written_piece_by_piece():
+    for parts, text in (([], "[\n]\n"), ([[1], [], [2, {"a": 3}]], '[\n1,\n2,\n{"a": 3}\n]\n')):
+        written = []
+        with json_list(written.append) as add:
+            for part in parts:
+                add(part)
+        assert "".join(written) == text and json.loads(text) == [item for part in parts for item in part]
 
 
 def test_settings_are_kept_and_compared(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torchvision.ops import box_iou
 
 from eval.curves import main as curves
-from jpegdeep_torch.cli.evaluate_voc import main as eval_voc
+from jpegdeep_torch.cli.evaluate import voc as eval_voc
 from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.data.annotations import DatasetIssues
 from jpegdeep_torch.data.voc import read_voc

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jpegdeep_torch.cli.evaluate_voc import main as eval_voc
+from jpegdeep_torch.cli.evaluate import voc as eval_voc
 from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.training.run_folder import read_log
 from tests.training.make_dataset import make_voc
