@@ -1,7 +1,7 @@
 """What all commands share: mistakes end in one line on stderr and exit status 2, without a traceback.
 
-A command has `main(argv=None) -> int | None`, which may raise JpegDeepError, and ends with
-`if __name__ == "__main__": sys.exit(run_command(main))`.
+A command is a function `main(argv=None) -> int | None`, which may raise JpegDeepError.  `run_command` runs it as a
+process.  Nothing here imports PyTorch, so that `jpegdeep --help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ..errors import JpegDeepError
-from ..presets import COEFFICIENTS, current_name
 from ..utils.memory import keep_freed_memory
 
 EXIT_MISTAKE = 2
@@ -30,6 +29,8 @@ def add_coefficients_argument(
     parser: argparse._ActionsContainer, old_flag: str = "--dct", several: bool = False
 ) -> None:
     """Adds --coefficients, for one or `several` of presets.COEFFICIENTS; `old_flag` goes on working."""
+    from ..presets import COEFFICIENTS, current_name  # imports PyTorch
+
     meaning = "; ".join(f"{name}: {text}" for name, text in COEFFICIENTS.items())
     options = {"nargs": "+", "default": list(COEFFICIENTS)} if several else {}
     default = " (the first is the base; default: all)" if several else " (default: the weights file's own)"
@@ -40,9 +41,10 @@ def add_coefficients_argument(
 
 
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs `main(argv)` -> exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
+    """Runs `main(argv)` as a process does, which keeps the memory that it frees (`utils.memory.keep_freed_memory`).
 
-    The process keeps the memory that it frees (`memory.keep_freed_memory`).
+    Returns:
+        The exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
     """
     keep_freed_memory()
     try:

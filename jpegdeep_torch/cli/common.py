@@ -1,10 +1,10 @@
-"""Arguments and habits that the evaluating commands share."""
+"""Arguments and habits that the predicting and evaluating commands share."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ from tqdm import tqdm
 
 from ..backends import PRECISIONS, list_backends
 from ..data.annotations import AnnotatedImage, DatasetIssues
-from ..detection import NMSConfig
 from ..errors import DatasetError, ModelError
-from ..evaluation.records import make_record
-from ..evaluation.report import html_page, write_report
+from ..evaluation.matching import ClassMatches
+from ..evaluation.records import Record, make_record
+from ..evaluation.report import false_positives, misses, write_report
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER
 from ..utils.files import write_json
-from .command import add_coefficients_argument
+from .command import Parser, add_coefficients_argument
 
 
-def add_predictor_arguments(p: argparse.ArgumentParser) -> None:
-    """How the network runs and how it is fed."""
+def predictor_parser(prog: str, doc: str) -> Parser:
+    """A Parser with WEIGHTS, and with how the network runs and how it is fed; `doc`: the command's docstring."""
+    p = Parser(prog=prog, description=doc.splitlines()[0])
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
     group = p.add_argument_group("running")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     group.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
@@ -35,24 +37,27 @@ def add_predictor_arguments(p: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
     add_coefficients_argument(group)
     group.add_argument("--decoder", choices=DECODER_NAMES, default=DEFAULT_DECODER, help="of the pixel paths")
+    return p
 
 
-def add_evaluation_arguments(p: argparse.ArgumentParser) -> None:
-    """Where the outcome goes."""
-    p.add_argument("--json", metavar="FILE", help="write figures and samples there, for eval.compare too")
+def evaluation_parser(prog: str, doc: str, root: str, root_help: str) -> Parser:
+    """`predictor_parser` with the data set's folder, and where the outcome goes."""
+    p = predictor_parser(prog, doc)
+    p.add_argument("root", metavar=root, help=root_help)
+    p.add_argument("--json", metavar="FILE", help="write figures and samples there, for `compare` too")
     p.add_argument("--report", metavar="DIR", help="write DIR/index.html: figures, plots, the worst mistakes")
     p.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     p.add_argument("--lenient", action="store_true", help="count what is wrong with the data set and go on")
+    return p
 
 
-def load(kind: type[Predictor], args: argparse.Namespace, nms: NMSConfig | None = None) -> Any:
-    """The Detector or Classifier that the arguments describe."""
+def load(kind: type[Predictor], args: argparse.Namespace, **options: Any) -> Any:
+    """The Detector or Classifier that the arguments of `predictor_parser` describe."""
     if args.threads is not None:
         if args.threads < 1:
             raise ModelError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options = {"nms": nms} if nms else {}
     return kind.load(
         args.weights, device, args.backend, coefficients=args.coefficients, precision=args.precision,
         batch_size=args.batch_size, workers=args.workers, decoder=args.decoder, **options,
@@ -72,21 +77,40 @@ def limited(items: list[Any], limit: int | None) -> list[Any]:
     return items[:limit]
 
 
-def detect_all(
-    detector: Detector, images: list[AnnotatedImage], problems: DatasetIssues
-) -> tuple[list[AnnotatedImage], list[Any]]:
-    """(images, detections) of those pictures that can be read; the others go to `problems`."""
-    kept, found = [], []
-    answers = detector.stream((image.path for image in images), on_error="report")
-    for image, answer in zip(images, progress_bar(answers, total=len(images), desc="detecting"), strict=True):
-        if answer.error is not None:
-            problems.report("unreadable picture", str(answer.error))
-            continue
-        kept.append(image)
-        found.append(answer.value)
-    if not kept:
+def predict_all(
+    predictor: Predictor, paths: list[Path], issues: DatasetIssues, desc: str
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """(indices of the images that can be read, what was found in each); the others go to `issues`."""
+    indices, found = [], []
+    for prediction in progress_bar(predictor.stream(paths, on_error="report"), total=len(paths), desc=desc):
+        if prediction.error is not None:
+            issues.report("unreadable picture", str(prediction.error))
+        else:
+            indices.append(prediction.index)
+            found.append(prediction.value)
+    if not found:
         raise DatasetError("no picture of the data set can be read")
-    return kept, found
+    return indices, found
+
+
+def detect_all(
+    detector: Detector, images: list[AnnotatedImage], issues: DatasetIssues
+) -> tuple[list[AnnotatedImage], list[Any]]:
+    """(images, detections) of those images that can be read; the others go to `issues`."""
+    indices, found = predict_all(detector, [image.path for image in images], issues, "detecting")
+    return [images[index] for index in indices], found
+
+
+def detector_galleries(
+    images: list[AnnotatedImage], matches: list[ClassMatches], class_names: list[str]
+) -> list[tuple[str, Any]]:
+    """A report's images of the worst mistakes."""
+    false = false_positives(images, matches, class_names)
+    missed = misses(images, matches, class_names)
+    return [
+        ("Surest false detections at IoU 0.5 (the nearest object in white)", false),
+        ("Largest objects missed at IoU 0.5", missed),
+    ]
 
 
 def run_settings(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
@@ -103,15 +127,18 @@ def finish(
     command: str,
     args: argparse.Namespace,
     predictor: Predictor,
-    figures: dict[str, Any],
-    samples: dict[str, Any],
-    problems: DatasetIssues,
-    page: dict[str, Any],
+    figures_and_samples: tuple[Record, Record],
+    issues: DatasetIssues,
+    page: Callable[[], dict[str, Any]],
 ) -> None:
-    """Writes the JSON and the report that were asked for, and says what was wrong with the data."""
-    figures = {**figures, **run_settings(args, predictor), "problems": dict(problems.counts)}
+    """Writes the JSON and the report that were asked for, and says what was wrong with the data.
+
+    page: gives `write_report`'s arguments but for the settings.
+    """
+    figures, samples = figures_and_samples
+    figures = {**figures, **run_settings(args, predictor), "problems": dict(issues.counts)}
     record = make_record(command, vars(args), figures, samples)
-    for line in problems.summary():
+    for line in issues.summary():
         print(line, file=sys.stderr)
     if args.json:
         write_json(args.json, record)
@@ -119,4 +146,4 @@ def finish(
         settings = {"command": command} | {k: v for k, v in figures.items() if k not in ("classes", "figures")}
         settings |= {f"--{k.replace('_', '-')}": v for k, v in record["arguments"].items() if v is not None}
         settings |= record["machine"] | record["versions"]
-        print(write_report(args.report, html_page(settings=settings, **page)))
+        print(write_report(args.report, settings=settings, **page()))

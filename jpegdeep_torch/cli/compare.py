@@ -5,7 +5,6 @@ jpegdeep compare A.json B.json
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
@@ -17,21 +16,16 @@ from .command import Parser
 from .common import progress_bar
 
 
-def parser() -> argparse.ArgumentParser:
+def main(argv: Sequence[str] | None = None) -> None:
     p = Parser(prog="jpegdeep compare", description=__doc__.splitlines()[0])
-    p.add_argument("a", metavar="A.json", help="from --json of eval.voc, eval.coco or eval.imagenet")
+    p.add_argument("a", metavar="A.json", help="from --json of eval voc, eval coco or eval imagenet")
     p.add_argument("b", metavar="B.json", help="of the same images")
-    p.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)"
-    )
+    p.add_argument("--resamples", type=int, default=1000, metavar="N",
+                   help="draws of the bootstrap (default: %(default)s)")  # fmt: skip
     p.add_argument("--level", type=float, default=0.95, help="of the interval (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write the comparison there")
-    return p
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = p.parse_args(argv)
     records = [read_record(path) for path in (args.a, args.b)]
     result = compare_records(
         *records, args.resamples, args.level, args.seed,
@@ -42,9 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(text_table([_row(item, args.level) for item in result.classes + result.total]))
     print(f"{result.images} images, {result.resamples} draws; * where the interval leaves 0 out")
     if args.json:
-        write_json(
-            args.json, {"command": "eval.compare", "arguments": vars(args), "results": [dataclasses.asdict(result)]}
-        )
+        found = {"command": "eval.compare", "arguments": vars(args), "results": [dataclasses.asdict(result)]}
+        write_json(args.json, found)
 
 
 def _row(item: Difference, level: float) -> dict[str, object]:

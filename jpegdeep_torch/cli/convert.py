@@ -15,33 +15,11 @@ from pathlib import Path
 from ..errors import ModelError
 from ..keras.convert import convert_keras
 from ..keras.report import known_detectors, listing, summary
-from ..keras.transfer import REDUCTIONS
-from ..keras.verify import Check, verify_golden, verify_twin
+from ..keras.verify import verify_golden, verify_twin
 from ..presets import PRESETS
 from .command import Parser
 
 _TWIN = ""  # --verify without a file
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="jpegdeep convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", metavar="FILE.h5", help="of model.save or save_weights")
-    parser.add_argument("-o", "--output", metavar="OUT", help="default: FILE.safetensors, beside FILE.h5")
-    parser.add_argument("--to", metavar="MODEL", help=f"start a detector from FILE's layers: {known_detectors()}")
-    parser.add_argument(
-        "--fc-reduction", choices=REDUCTIONS, default="zoom", help="with --to: how VGG's dense layers are cut"
-    )
-    parser.add_argument("--preset", choices=list(PRESETS), help="how images are prepared; default: told from FILE")
-    parser.add_argument("--scales", metavar="S", help="anchor scales: voc, coco or seven numbers s1,...,s7")
-    parser.add_argument("--class-names", metavar="NAMES.txt", help="one name a line, label 1 first")
-    parser.add_argument("--num-classes", type=int, metavar="N", help="without background, where FILE has no heads")
-    parser.add_argument("--list", action="store_true", help="say what FILE holds; convert nothing")
-    parser.add_argument("--dry-run", action="store_true", help="check everything; write nothing")
-    parser.add_argument(
-        "--verify", nargs="?", const=_TWIN, metavar="GOLDEN.npz",
-        help="compare the result with stored outputs, or with Keras itself where TensorFlow is installed",
-    )  # fmt: skip
-    return parser
 
 
 def _scales(text: str) -> str | tuple[float, ...]:
@@ -61,7 +39,23 @@ def _class_names(path: str) -> tuple[str, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Status 1 where a verification fails.  Raises JpegDeepError."""
-    args = _parser().parse_args(argv)
+    parser = Parser(prog="jpegdeep convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE.h5", help="of model.save or save_weights")
+    parser.add_argument("-o", "--output", metavar="OUT", help="default: FILE.safetensors, beside FILE.h5")
+    parser.add_argument("--to", metavar="MODEL", help=f"start a detector from FILE's layers: {known_detectors()}")
+    # Chose between two ways to the same weights; old commands still have it.
+    parser.add_argument("--fc-reduction", choices=("zoom", "subsample"), help=argparse.SUPPRESS)
+    parser.add_argument("--preset", choices=list(PRESETS), help="how images are prepared; default: told from FILE")
+    parser.add_argument("--scales", metavar="S", help="anchor scales: voc, coco or seven numbers s1,...,s7")
+    parser.add_argument("--class-names", metavar="NAMES.txt", help="one name per line, label 1 first")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="without background, where FILE has no heads")
+    parser.add_argument("--list", action="store_true", help="say what FILE holds; convert nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check everything; write nothing")
+    parser.add_argument(
+        "--verify", nargs="?", const=_TWIN, metavar="GOLDEN.npz",
+        help="compare the result with stored outputs, or with Keras itself where TensorFlow is installed",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
     if args.list:
         print(listing(args.file))
         return 0
@@ -70,17 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verify is not None and args.to is not None:
         raise ModelError(f"--verify: {args.to} started from other layers has no original to compare with")
     done = convert_keras(
-        args.file,
-        args.output,
-        to=args.to,
-        preset=args.preset,
-        scales=_scales(args.scales) if args.scales else None,
-        class_names=_class_names(args.class_names) if args.class_names else None,
-        num_classes=args.num_classes,
-        fc_reduction=args.fc_reduction,
-        dry_run=args.dry_run,
-        progress=True,
-    )
+        args.file, args.output, to=args.to, preset=args.preset, scales=_scales(args.scales) if args.scales else None,
+        class_names=_class_names(args.class_names) if args.class_names else None, num_classes=args.num_classes,
+        dry_run=args.dry_run, progress=True,
+    )  # fmt: skip
     print(summary(done))
     if args.verify is None:
         return 0
@@ -90,10 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         checks = verify_twin(done.output, done.source, done.raw_pixels)
     else:
         checks = verify_golden(done.output, args.verify, done.raw_pixels)
-    return _report(checks)
-
-
-def _report(checks: list[Check]) -> int:
     for check in checks:
         print(f"verify:         {check}")
     return 0 if all(check.passed for check in checks) else 1

@@ -26,24 +26,27 @@ COMMANDS = {  # the words that name it -> (its module in this folder, what it do
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Runs the subcommand that `argv` (default: the process's arguments) names -> its exit status.
 
-    Raises what the subcommand raises (JpegDeepError), and SystemExit for --help, --version and unknown words.
+    Its module is imported when it is called.  Raises what the subcommand raises (JpegDeepError), and SystemExit for
+    --help, --version and unknown words.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for words, (module, _) in COMMANDS.items():
         count = len(words.split())
         if arguments[:count] == words.split():
             return importlib.import_module(f".{module}", __package__).main(arguments[count:])
-    listing = "\n".join(f"  {words:14} {summary}" for words, (_, summary) in COMMANDS.items())
+    group = "eval " if arguments[:1] == ["eval"] else ""
+    summaries = {words[len(group) :]: summary for words, (_, summary) in COMMANDS.items() if words.startswith(group)}
+    listing = "\n".join(f"  {words:14} {summary}" for words, summary in summaries.items())
     parser = Parser(
-        prog="jpegdeep", usage="jpegdeep COMMAND ...",
+        prog=f"jpegdeep {group}".strip(), usage="%(prog)s COMMAND ...",
         description="Object detection in JPEG files without decoding them.",
-        epilog=f"commands:\n{listing}\n\n`jpegdeep COMMAND --help` lists a command's arguments.",
+        epilog=f"commands:\n{listing}\n\n`%(prog)s COMMAND --help` lists a command's arguments.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"jpegdeep_torch {__version__}")
     parser.add_argument("command", metavar="COMMAND", nargs="*", help="one of those below")
-    given = parser.parse_args(arguments[:2]).command
-    parser.error(f"{' '.join(given) or 'no command'}: expected one of {', '.join(COMMANDS)}")
+    given = parser.parse_args(arguments[1:2] if group else arguments[:2]).command
+    parser.error(f"{' '.join(given) or 'no command'}: expected one of {', '.join(summaries)}")
 
 
 def run() -> NoReturn:

@@ -11,35 +11,22 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..errors import DatasetError, ModelError
+from ..inference import writer
 from ..inference.detector import Detector
 from ..inference.sources import expand_sources
-from ..inference.writer import (
-    PICTURES,
-    RESULTS,
-    Drawing,
-    PredictionSummary,
-    Selection,
-    coco_rows,
-    predict,
-    predict_to_folder,
-    write_coco,
-    write_contact_sheets,
-)
-from ..utils.files import sha256_of
+from ..inference.writer import PredictionSummary
+from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
-from .command import Parser
-from .common import add_predictor_arguments, load, progress_bar, run_settings
+from .common import load, predictor_parser, progress_bar, run_settings
 
 
-def parser() -> argparse.ArgumentParser:
-    p = Parser(prog="jpegdeep predict", description=__doc__.splitlines()[0])
-    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
+def main(argv: Sequence[str] | None = None) -> None:
+    p = predictor_parser("jpegdeep predict", __doc__)
     p.add_argument("inputs", nargs="+", metavar="INPUT",
                    help="files, folders (all JPEGs below), patterns in quotes, or - for a list on stdin")  # fmt: skip
     p.add_argument("-o", "--output", metavar="DIR", help="a folder (default: results to standard output)")
@@ -55,26 +42,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
     p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
-    add_predictor_arguments(p)
-    return p
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = p.parse_args(argv)
     if args.top is not None and args.top < 1:
         raise ModelError(f"--top {args.top}: expected at least 1")
     if not args.output and (args.show_truth or args.truth or args.sheet):
         raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
     _check_inputs(args.inputs)
     detector = load(Detector, args)
-    selection = Selection(args.score, args.top, _labels(args.classes, detector.class_names))
+    labels = _labels(args.classes, detector.class_names)
+    options = {"selection": writer.Selection(args.score, args.top, labels), "strict": args.strict}
     category_ids = list(COCO_CATEGORY_IDS)
     if tuple(detector.class_names) != COCO_CLASSES:
         category_ids = list(range(1, len(detector.class_names) + 1))
-    to = _to_folder if args.output else _to_stdout
-    tally = to(args, detector, category_ids, selection)
-    done = f", {tally.done_before} of an earlier run" if tally.done_before else ""
-    print(f"{tally.images} images{done}; {len(tally.failed)} could not be read", file=sys.stderr)
+    summary = (_to_folder if args.output else _to_stdout)(args, detector, category_ids, options)
+    done = f", {summary.done_before} of an earlier run" if summary.done_before else ""
+    print(f"{summary.images} images{done}; {len(summary.failed)} could not be read", file=sys.stderr)
 
 
 def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] | None:
@@ -110,67 +92,53 @@ def _inputs(patterns: Sequence[str]) -> Iterator[str]:
             yield from expand_sources(pattern)
 
 
-def _predict(
-    function: Callable[..., PredictionSummary], args: argparse.Namespace, *arguments: Any, **options: Any
-) -> PredictionSummary:
-    """Calls `predict` or `predict_to_folder` with a progress bar and bad files told above it."""
+def _shown(predict: Callable[..., PredictionSummary], *arguments: Any, **options: Any) -> PredictionSummary:
+    """Calls `predict` with a progress bar and bad files told above it."""
     with progress_bar(desc="detecting") as bar:
-
-        def complain(name: str, reason: str) -> None:
-            bar.write(f"{name}: {reason}", file=sys.stderr)
-
-        return function(*arguments, strict=args.strict, progress=bar.update, on_error=complain, **options)
+        options["on_error"] = lambda name, reason: bar.write(f"{name}: {reason}", file=sys.stderr)
+        return predict(*arguments, progress=bar.update, **options)
 
 
 def _to_folder(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection
+    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
-    folder = Path(args.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be made ({error.strerror or error})") from None
+    folder = make_folder(args.output)
     drawing = None
     if args.pictures != "none":
-        truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
-        drawing = Drawing(folder / PICTURES, args.pictures, truth)
+        ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
+        drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
     settings = run_settings(args, detector) | {
         "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
     check_settings(folder / "run.json", settings, args.overwrite)
-    tally = _predict(
-        predict_to_folder, args, detector, _inputs(args.inputs), folder,
-        drawing=drawing, overwrite=args.overwrite, selection=selection,
-    )  # fmt: skip
-    print(folder / RESULTS)
+    sources = _inputs(args.inputs)
+    options |= {"drawing": drawing, "overwrite": args.overwrite}
+    summary = _shown(writer.predict_to_folder, detector, sources, folder, **options)
+    written = [folder / writer.RESULTS]
     if args.format == "coco":
-        print(write_coco(folder, category_ids))
+        written.append(writer.write_coco(folder, category_ids))
     if args.sheet and drawing is not None:
-        for path in write_contact_sheets(folder, drawing):
-            print(path)
-    return tally
+        written += writer.write_contact_sheets(folder, drawing)
+    print(*written, sep="\n")
+    return summary
 
 
 def _to_stdout(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], selection: Selection
+    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
-    if args.format == "jsonl":
+    sources = _inputs(args.inputs)
+    if args.format == "coco":
+        with writer.json_list(sys.stdout.write) as add:
 
-        def write(rows: list[dict[str, Any]]) -> None:
-            sys.stdout.write("".join(json.dumps(row) + "\n" for row in rows))
-            sys.stdout.flush()
+            def write(lines: list[dict[str, Any]]) -> None:
+                for line in lines:
+                    add(writer.to_coco(line, category_ids))
 
-        return _predict(predict, args, detector, _inputs(args.inputs), write, selection=selection)
-    separator = "\n"
+            return _shown(writer.predict, detector, sources, write, **options)
 
-    def write_items(rows: list[dict[str, Any]]) -> None:
-        nonlocal separator
-        for item in coco_rows(rows, category_ids):
-            sys.stdout.write(separator + json.dumps(item))
-            separator = ",\n"
+    def write_lines(lines: list[dict[str, Any]]) -> None:
+        sys.stdout.write("".join(json.dumps(line) + "\n" for line in lines))
+        sys.stdout.flush()
 
-    sys.stdout.write("[")
-    tally = _predict(predict, args, detector, _inputs(args.inputs), write_items, selection=selection)
-    sys.stdout.write("\n]\n")
-    return tally
+    return _shown(writer.predict, detector, sources, write_lines, **options)

@@ -1,8 +1,7 @@
-"""Annotations to be drawn beside detections, looked up by picture."""
+"""The annotation of single images, looked up by the image's file name, to be drawn beside detections."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,66 +9,60 @@ import numpy as np
 
 from ..errors import DatasetError
 from .annotations import DatasetIssues
+from .coco import load_coco, objects_by_image
 from .voc import object_names, read_voc_annotation
 
 AUTO = "auto"
+Objects = tuple[np.ndarray, list[str]]
 
 
 class GroundTruth:
-    """Finds a picture's objects: in a folder of VOC XML, in a COCO JSON, or ('auto') where VOC keeps its XML.
+    """Finds the annotated objects of an image.
 
-    'auto' looks for NAME.xml beside the picture and in ../Annotations.
+    Objects that cannot be drawn, such as boxes without area, are left out.
+
+    Args:
+        where: a folder of VOC XML, a COCO JSON, or 'auto': NAME.xml beside the image and in ../Annotations.
+
+    Raises:
+        DatasetError: there is neither, or the JSON is not COCO's.
     """
 
     def __init__(self, where: str | os.PathLike[str] = AUTO):
-        self.folder: Path | None = None
-        self._coco: dict[str, tuple[np.ndarray, list[str]]] | None = None
-        if str(where) == AUTO:
-            return
-        if Path(where).is_dir():
-            self.folder = Path(where)
-        elif Path(where).is_file():
-            self._coco = _read_coco(Path(where))
-        else:
+        self.folder = Path(where) if str(where) != AUTO else None
+        self._coco: dict[str, Objects] | None = None
+        if self.folder is not None and self.folder.is_file():
+            self._coco = _read_coco(self.folder)
+        elif self.folder is not None and not self.folder.is_dir():
             raise DatasetError(f"{where}: no such file or folder, expected VOC annotations or a COCO JSON")
 
-    def objects(self, picture: str | os.PathLike[str]) -> tuple[np.ndarray, list[str]] | None:
-        """(boxes (K, 4) float64 in pixels, class names), or None where no annotation of the picture is known."""
-        path = Path(picture)
+    def objects(self, image: str | os.PathLike[str]) -> Objects | None:
+        """(boxes (K, 4) float64 in pixels, their class names), or None where the image has no annotation."""
+        path = Path(image)
         if self._coco is not None:
             return self._coco.get(path.name)
-        if self.folder is not None:
-            folders = [self.folder]
-        else:
-            folders = [path.parent, path.parent.parent / "Annotations"]
-        for folder in folders:
-            annotation = folder / f"{path.stem}.xml"
-            if annotation.is_file():
-                return _read_voc(annotation, path)
-        return None
+        folders = [self.folder] if self.folder else [path.parent, path.parent.parent / "Annotations"]
+        files = (folder / f"{path.stem}.xml" for folder in folders)
+        return next((_read_voc(file, path) for file in files if file.is_file()), None)
 
 
-def _read_voc(annotation: Path, picture: Path) -> tuple[np.ndarray, list[str]] | None:
-    lenient = DatasetIssues(lenient=True)  # a picture is there to be looked at: what can be drawn is
+def _read_voc(annotation: Path, image: Path) -> Objects | None:
     try:
         names = sorted(set(object_names(annotation)))
     except DatasetError:
         return None
-    image = read_voc_annotation(annotation, picture, names, lenient)
-    return None if image is None else (image.boxes, [names[label - 1] for label in image.labels])
+    found = read_voc_annotation(annotation, image, names, DatasetIssues(lenient=True))
+    return None if found is None else (found.boxes, [names[label - 1] for label in found.labels])
 
 
-def _read_coco(path: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
-    try:
-        data = json.loads(path.read_bytes())
-        names = {category["id"]: category["name"] for category in data["categories"]}
-        files = {image["id"]: Path(image["file_name"]).name for image in data["images"]}
-        boxes: dict[str, list[list[float]]] = {file: [] for file in files.values()}
-        words: dict[str, list[str]] = {file: [] for file in files.values()}
-        for item in data["annotations"]:
-            x, y, width, height = item["bbox"]
-            boxes[files[item["image_id"]]].append([x, y, x + width, y + height])
-            words[files[item["image_id"]]].append(names[item["category_id"]])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: not COCO's object annotations ({type(error).__name__}: {error})") from None
-    return {file: (np.array(boxes[file], np.float64).reshape(-1, 4), words[file]) for file in boxes}
+def _read_coco(path: Path) -> dict[str, Objects]:
+    data = load_coco(path)
+    names = [category["name"] for category in data["categories"]]
+    label_of_id = {category["id"]: label for label, category in enumerate(data["categories"], start=1)}
+    objects = objects_by_image(data, label_of_id, path, DatasetIssues(lenient=True))
+    found = {}
+    for entry in data["images"]:
+        own = objects.get(entry["id"], [])
+        boxes = np.array([box for box, _, _ in own], dtype=np.float64).reshape(-1, 4)
+        found[Path(entry["file_name"]).name] = boxes, [names[label - 1] for _, label, _ in own]
+    return found

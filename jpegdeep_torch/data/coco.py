@@ -1,25 +1,30 @@
-"""COCO folders: annotations/instances_SET.json and the pictures in SET/ or images/SET/."""
+"""COCO's files: annotations/instances_SET.json beside the images in SET/ or images/SET/, and results."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DatasetError
-from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
+from .annotations import AnnotatedImage, DatasetIssues, Object, check_box, make_annotated
 
 _SLACK_PX = 1.0  # COCO's boxes come from polygons, and leave the image by parts of a pixel
+_NEEDED = {"images": ("id", "file_name", "height", "width"), "annotations": (), "categories": ("id", "name")}
 
 
 @dataclass(frozen=True)
 class CocoSet:
-    """One set: its images in the file's order, and how labels become category ids.
+    """One image set.
 
-    `image_ids[i]` belongs to `images[i]`; `category_ids[k - 1]` to label k; `annotation_file` is for the evaluator.
+    annotation_file: the JSON that it was read from, for the evaluator.
+    images: in the file's order; `image_ids[i]` is the id of `images[i]`.
+    category_ids: `category_ids[k - 1]` belongs to label k, whose name is `class_names[k - 1]`.
     """
 
     annotation_file: Path
@@ -33,40 +38,46 @@ def read_coco(
     root: str | os.PathLike[str],
     image_set: str,
     class_names: Sequence[str] | None = None,
-    problems: DatasetIssues | None = None,
+    issues: DatasetIssues | None = None,
     annotation_file: str | os.PathLike[str] | None = None,
 ) -> CocoSet:
-    """Reads a set; categories are matched by name to `class_names` (default: all of the file's, by rising id).
+    """Reads one image set of a COCO folder.
 
-    Raises DatasetError for a missing file or picture, categories and class names that differ, annotations of unknown
-    images or categories, degenerate boxes and boxes outside the image; with
-    `DatasetIssues(lenient=True)` problems of single pictures and objects are counted, and these left out, also where an
-    error follows that is the whole set's.
+    Args:
+        root: the folder with annotations/ in it.
+        image_set: such as 'val2017'.
+        class_names: the names of labels 1, 2, ...; the file's categories are matched to them by name (default: the
+            file's own, by rising id).
+        issues: collects what is wrong.  If lenient, images and objects that cannot be used are left out.
+        annotation_file: the JSON, where it is not annotations/instances_SET.json.
+
+    Raises:
+        DatasetError: the file, the folder of images or all images are missing, or its categories are not the classes.
+            With strict `issues` also for the first image that is missing and the first object that cannot be used.
     """
-    problems = problems if problems is not None else DatasetIssues()
+    issues = issues if issues is not None else DatasetIssues()
     root = Path(root)
     path = Path(annotation_file) if annotation_file else root / "annotations" / f"instances_{image_set}.json"
-    data = _load(path)
+    data = load_coco(path)
     names = {category["id"]: category["name"] for category in sorted(data["categories"], key=lambda c: c["id"])}
     class_names = list(class_names) if class_names else list(names.values())
     label_of_id, wrong = _map_categories(names, class_names, path)
-    pictures = next((folder for folder in (root / image_set, root / "images" / image_set) if folder.is_dir()), None)
-    if pictures is None:
+    folder = next((folder for folder in (root / image_set, root / "images" / image_set) if folder.is_dir()), None)
+    if folder is None:
         wrong.append(f"{root / image_set}: no such folder, expected the pictures of {path.name}")
-    if wrong and not problems.lenient:
+    if wrong and not issues.lenient:
         raise DatasetError("; ".join(wrong))
-    objects = _objects_by_image(data, label_of_id, path, problems)
+    objects = objects_by_image(data, label_of_id, path, issues)
     images, image_ids = [], []
-    for entry in data["images"] if pictures else ():
-        picture = pictures / entry["file_name"]
-        if not picture.is_file():
-            problems.report("missing picture", f"{picture}: no such file, but {path.name} lists it")
+    for entry in data["images"] if folder else ():
+        file = folder / entry["file_name"]
+        if not file.is_file():
+            issues.report("missing picture", f"{file}: no such file, but {path.name} lists it")
             continue
-        images.append(
-            make_annotated(entry["file_name"], picture, entry["height"], entry["width"], objects.get(entry["id"], []))
-        )
+        image_objects = objects.get(entry["id"], [])
+        images.append(make_annotated(entry["file_name"], file, entry["height"], entry["width"], image_objects))
         image_ids.append(entry["id"])
-    if not images and pictures:
+    if not images and folder:
         wrong.append(f"{path}: has no image that can be used")
     if wrong:
         raise DatasetError("; ".join(wrong))
@@ -74,19 +85,20 @@ def read_coco(
     return CocoSet(path, images, image_ids, [id_of_label[k + 1] for k in range(len(class_names))], class_names)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_coco(path: Path) -> dict[str, Any]:
+    """COCO's object annotations as JSON has them; DatasetError where the file, a list or a key is missing."""
     if not path.is_file():
         raise DatasetError(f"{path}: no such file, expected COCO's object annotations")
     try:
         data = json.loads(path.read_bytes())
     except ValueError as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from None
-    for key in ("images", "annotations", "categories"):
+    for key, needed in _NEEDED.items():
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DatasetError(f"{path}: has no list {key!r}, expected COCO's object annotations")
-    for key, needed in (("images", ("id", "file_name", "height", "width")), ("categories", ("id", "name"))):
         for entry in data[key]:
-            if absent := [name for name in needed if name not in entry]:
+            absent = [name for name in needed if name not in entry] if isinstance(entry, dict) else ["keys"]
+            if absent:
                 raise DatasetError(f"{path}: an entry of {key!r} has no {', '.join(absent)}: {str(entry)[:100]}")
     return data
 
@@ -105,54 +117,56 @@ def _map_categories(names: dict[int, str], class_names: list[str], path: Path) -
     return {category: label_of.get(name, 0) for category, name in names.items()}, wrong
 
 
-def _objects_by_image(
-    data: dict[str, Any], label_of_id: dict[int, int], path: Path, problems: DatasetIssues
-) -> dict[int, list[tuple[tuple[float, float, float, float], int, bool]]]:
+def objects_by_image(
+    data: dict[str, Any], label_of_id: dict[int, int], path: Path, issues: DatasetIssues
+) -> dict[int, list[Object]]:
+    """{image id: its objects} of what `load_coco` read; what cannot be used goes to `issues`."""
     sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in data["images"]}
-    objects: dict[int, list[tuple[tuple[float, float, float, float], int, bool]]] = {}
+    objects: dict[int, list[Object]] = {}
     for entry in data["annotations"]:
         what = f"{path}: annotation {entry.get('id')}"
-        if entry.get("image_id") not in sizes:
-            problems.report("unknown image", f"{what}: image_id is {entry.get('image_id')!r}, which no image has")
+        image_id, category = entry.get("image_id"), entry.get("category_id")
+        if image_id not in sizes:
+            issues.report("unknown image", f"{what}: image_id is {image_id!r}, which no image has")
             continue
-        if entry.get("category_id") not in label_of_id:
-            problems.report(
-                "unknown class", f"{what}: category_id is {entry.get('category_id')!r}, which is no category's"
-            )
+        if category not in label_of_id:
+            issues.report("unknown class", f"{what}: category_id is {category!r}, which is no category's")
             continue
         try:
             x, y, width, height = (float(value) for value in entry["bbox"])
         except (KeyError, TypeError, ValueError):
-            problems.report("unreadable object", f"{what}: bbox is {entry.get('bbox')!r}, expected four numbers")
+            issues.report("unreadable object", f"{what}: bbox is {entry.get('bbox')!r}, expected four numbers")
             continue
-        box = check_box((x, y, x + width, y + height), *sizes[entry["image_id"]], what, problems, _SLACK_PX)
+        box = check_box((x, y, x + width, y + height), *sizes[image_id], what, issues, _SLACK_PX)
         if box is not None:
-            crowd = bool(entry.get("iscrowd", 0))
-            objects.setdefault(entry["image_id"], []).append((box, label_of_id[entry["category_id"]], crowd))
+            objects.setdefault(image_id, []).append((box, label_of_id[category], bool(entry.get("iscrowd", 0))))
     return objects
 
 
-def export_coco(images: Sequence[AnnotatedImage], class_names: Sequence[str]) -> dict[str, Any]:
-    """Annotated images as COCO's object annotations; image ids count from 1, category id = label.
+def rounded_detections(found: Mapping[str, Any]) -> Iterator[tuple[list[float], float, int]]:
+    """(box, score, label) of each detection of an image, as files have them: boxes to 0.001 px, scores to 6 decimals.
 
-    COCO has no 'difficult': ignored objects become crowds, which count neither way either.
+    Args:
+        found: `{"boxes": (K, 4), "scores": (K,), "labels": (K,)}`, tensors, arrays or lists.
     """
-    entries, annotations = [], []
-    for image_id, image in enumerate(images, start=1):
-        entries.append(
-            {"id": image_id, "file_name": image.path.name, "height": image.height_px, "width": image.width_px}
-        )
-        for box, label, ignore in zip(image.boxes.tolist(), image.labels.tolist(), image.ignore.tolist()):
-            width, height = box[2] - box[0], box[3] - box[1]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": label,
-                    "bbox": [box[0], box[1], width, height],
-                    "area": width * height,
-                    "iscrowd": int(ignore),
-                }
-            )
-    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
-    return {"info": {}, "images": entries, "annotations": annotations, "categories": categories}
+    boxes = np.asarray(found["boxes"], dtype=np.float64).reshape(-1, 4).round(3).tolist()
+    scores = np.asarray(found["scores"], dtype=np.float64).round(6).tolist()
+    return zip(boxes, scores, np.asarray(found["labels"], dtype=np.int64).tolist(), strict=True)
+
+
+def coco_results(
+    detections: Iterable[Mapping[str, Any]], image_ids: Sequence[int | str], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Detections in COCO's results format, which has boxes as x, y, width, height.
+
+    Args:
+        detections: of each image, as for `rounded_detections`.
+        image_ids: of the images, in the same order.
+        category_ids: `category_ids[k - 1]` belongs to label k.
+    """
+    results = []
+    for image_id, found in zip(image_ids, detections, strict=True):
+        for (left, top, right, bottom), score, label in rounded_detections(found):
+            box = [left, top, round(right - left, 3), round(bottom - top, 3)]
+            results.append({"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score})
+    return results

@@ -16,7 +16,11 @@ _SHOWN = 20  # folders that an error names
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """`paths[i]` shows class `labels[i]` (from 0, an index into a classifier's outputs); `class_names` for reading."""
+    """JPEGs and their classes.
+
+    labels: `labels[i]` is the class of `paths[i]`, from 0, an index into a classifier's outputs.
+    class_names: of classes 0, 1, ...
+    """
 
     paths: list[Path]
     labels: list[int]
@@ -28,10 +32,16 @@ def read_imagenet(
 ) -> ClassFolders:
     """The JPEGs under `root`, sorted by folder and name.
 
-    Without `class_index` the folders, sorted, are the classes 0 .. num_classes - 1, and there must be as many; with it,
-    any of its classes' folders may be there.  The index file is Keras's imagenet_class_index.json
-    ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a text file with a folder name, and optionally
-    the class's name after a space, a line.  DatasetError where folders and classes do not fit.
+    Args:
+        root: a folder with a folder of JPEGs for each class.
+        num_classes: of the network.
+        class_index: a file that says which folder is which class; folders of some classes may then be missing.  It is
+            Keras's imagenet_class_index.json ({"0": ["n01440764", "tench"], ...}), a JSON list of folder names, or a
+            text file with one folder name per line, and the class's name after a space (default: the folders, sorted,
+            are the classes).
+
+    Raises:
+        DatasetError: folders and classes do not fit.
     """
     if class_index is not None:
         rows = read_class_index(class_index)
@@ -61,9 +71,14 @@ def class_folders_in(root: str | os.PathLike[str]) -> list[str]:
 def read_class_folders(
     root: str | os.PathLike[str], rows: Sequence[tuple[str, str]], source: str = "the classes"
 ) -> ClassFolders:
-    """The JPEGs under `root`, sorted by folder and name; class k is in the folder `rows[k][0]`, if that is there.
+    """The JPEGs under `root`, sorted by folder and name.
 
-    source: where the rows come from.  DatasetError lists the folders that are none of `rows`.
+    Args:
+        rows: (folder name, class name) of classes 0, 1, ...
+        source: where the rows come from, for messages.
+
+    Raises:
+        DatasetError: a folder is none of `rows`, or there is no JPEG.
     """
     root = Path(root)
     label_of = {folder: label for label, (folder, _) in enumerate(rows)}

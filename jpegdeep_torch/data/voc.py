@@ -72,50 +72,55 @@ def read_voc(
     image_set: str,
     class_names: Sequence[str],
     year: str | int | None = None,
-    problems: DatasetIssues | None = None,
+    issues: DatasetIssues | None = None,
 ) -> list[AnnotatedImage]:
-    """All images of a set with their annotations; label k is `class_names[k - 1]`.
+    """Reads the images of one image set, with their annotations.
 
-    Raises DatasetError, naming file and object, for a missing picture or annotation, a class that is not in
-    `class_names`, a degenerate box, or one outside the image; with `DatasetIssues(lenient=True)` these are
-    counted, and the image, object or part of the box is left out.
+    Args:
+        root: the data set's folder, or a VOCdevkit with several.
+        image_set: such as 'test', or 'all' for every annotation.
+        class_names: the names of labels 1, 2, ...
+        year: which data set of a VOCdevkit.
+        issues: collects what is wrong.  If lenient, images and objects that cannot be used are left out, and of a box
+            the part inside the image is kept.
+
+    Raises:
+        DatasetError: there is no such folder or image set, or no image that can be used.  With strict `issues` also, by
+            file and object: an image or annotation is missing or unreadable, a class is unknown, a box has no area or
+            leaves the image.
     """
-    problems = problems if problems is not None else DatasetIssues()
+    issues = issues if issues is not None else DatasetIssues()
     folder = find_voc_folder(root, year)
     images = []
     for name in read_image_set(folder, image_set):
-        picture = find_picture(folder / "JPEGImages", name)
+        file = find_image(folder / "JPEGImages", name)
         annotation = folder / "Annotations" / f"{name}.xml"
-        if picture is None:
-            problems.report("missing picture", f"{folder / 'JPEGImages' / name}.jpg: no such file")
+        if file is None:
+            issues.report("missing picture", f"{folder / 'JPEGImages' / name}.jpg: no such file")
         elif not annotation.is_file():
-            problems.report(
-                "missing annotation", f"{annotation}: no such file, expected the annotation of {picture.name}"
-            )
-        else:
-            image = read_voc_annotation(annotation, picture, class_names, problems)
-            if image is not None:
-                images.append(image)
+            issues.report("missing annotation", f"{annotation}: no such file, expected the annotation of {file.name}")
+        elif (image := read_voc_annotation(annotation, file, class_names, issues)) is not None:
+            images.append(image)
     if not images:
         raise DatasetError(f"{folder}: the image set {image_set!r} has no image that can be used")
     return images
 
 
-def find_picture(folder: Path, name: str) -> Path | None:
+def find_image(folder: Path, name: str) -> Path | None:
     """The JPEG called `name` in `folder`, whatever the case of its suffix."""
     return next((path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
 def read_voc_annotation(
-    path: Path, picture: Path, class_names: Sequence[str], problems: DatasetIssues | None = None
+    path: Path, image: Path, class_names: Sequence[str], issues: DatasetIssues | None = None
 ) -> AnnotatedImage | None:
-    """One XML file; None where it cannot be read and `problems` is lenient (see `read_voc`)."""
-    problems = problems if problems is not None else DatasetIssues()
+    """The annotation `path` of `image`; None where it cannot be read and `issues` is lenient (see `read_voc`)."""
+    issues = issues if issues is not None else DatasetIssues()
     try:
         root = _parse(path)
-        height, width = _image_size(root, picture)
+        height, width = _image_size(root, image)
     except DatasetError as error:
-        problems.report("unreadable annotation", str(error))
+        issues.report("unreadable annotation", str(error))
         return None
     label_of = {name: label for label, name in enumerate(class_names, start=1)}
     objects = []
@@ -126,15 +131,15 @@ def read_voc_annotation(
             box = tuple(_number(item, f"bndbox/{corner}", what) for corner in _CORNERS)
             difficult = item.find("difficult") is not None and _number(item, "difficult", what) != 0
         except DatasetError as error:
-            problems.report("unreadable object", str(error))
+            issues.report("unreadable object", str(error))
             continue
         if name not in label_of:
-            problems.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}", name)
+            issues.report("unknown class", f"{what}: unknown class, expected one of {', '.join(class_names)}", name)
             continue
-        checked = check_box(box, height, width, what, problems)
+        checked = check_box(box, height, width, what, issues)
         if checked is not None:
             objects.append((checked, label_of[name], difficult))
-    return make_annotated(path.stem, picture, height, width, objects)
+    return make_annotated(path.stem, image, height, width, objects)
 
 
 def _parse(path: Path) -> etree._Element:
@@ -170,17 +175,15 @@ def _number(item: etree._Element, tag: str, what: str) -> float:
     return value
 
 
-def _image_size(root: etree._Element, picture: Path) -> tuple[int, int]:
-    """(height, width) as the annotation says, or, where it says nothing or 0, as the picture does."""
+def _image_size(root: etree._Element, image: Path) -> tuple[int, int]:
+    """(height, width) in pixels as the annotation says, or, where it says nothing or 0, as the JPEG does."""
     size = root.find("size")
     if size is not None and size.find("height") is not None and size.find("width") is not None:
-        height, width = int(_number(size, "height", str(picture))), int(_number(size, "width", str(picture)))
+        height, width = int(_number(size, "height", str(image))), int(_number(size, "width", str(image)))
         if height > 0 and width > 0:
             return height, width
     try:
-        with Image.open(picture) as image:  # reads the header only
-            return image.height, image.width
+        with Image.open(image) as opened:  # reads the header only
+            return opened.height, opened.width
     except OSError as error:
-        raise DatasetError(
-            f"{picture}: the annotation gives no size and the picture cannot be read ({error})"
-        ) from None
+        raise DatasetError(f"{image}: the annotation gives no size and the picture cannot be read ({error})") from None

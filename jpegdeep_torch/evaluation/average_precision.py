@@ -1,10 +1,12 @@
 """Average precision from outcomes: by area, by 11 points, by COCO's 101 points, and as the Keras reference integrates.
 
-All take weights per detection, so that a bootstrap resample, in which an image stands several times, costs no copying:
-a hit of weight 2 gives the same curve as two hits, but for points below the curve's envelope.
+Each takes weights per detection.  A bootstrap resample, in which an image stands several times, so costs no copying: a
+hit of weight 2 gives the same curve as two hits, but for points below the curve's envelope.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,9 +17,15 @@ COCO_POINTS = np.linspace(0.0, 1.0, 101)
 def precision_recall(
     outcomes: np.ndarray, positives: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(precision, recall), each (D,) float64, after each detection; ignored ones repeat the values before them.
+    """Precision and recall after each of D detections.
 
-    `outcomes` (D,): 1 hit, 0 false, -1 ignored, best score first; `positives`: objects to be found; `weights` (D,).
+    Args:
+        outcomes: (D,), 1 hit, 0 false, -1 ignored, best score first.
+        positives: how many objects there are to find.
+        weights: (D,), how many times each detection counts (default: once).
+
+    Returns:
+        (precision, recall), each (D,) float64.  Ignored detections repeat the values before them.
     """
     weight = np.ones(len(outcomes)) if weights is None else weights.astype(np.float64)
     hits = np.cumsum((outcomes == 1) * weight)
@@ -41,9 +49,9 @@ def at_points(precision: np.ndarray, recall: np.ndarray, points: np.ndarray) -> 
 def reference_area(precision: np.ndarray, recall: np.ndarray) -> float:
     """The area as the Keras reference ('integrate') takes it, for comparison with the figures that it reports.
 
-    Between two neighbouring recalls it stands at the height of the LOWER one, the best precision from there on but for
-    the last recall; what lies below the first recall is left out, unless the best detection is false or ignored.
-    `area_under` stands at the height of the upper one.
+    Between two neighbouring recalls its height is that of the LOWER one: the best precision from there on, the last
+    recall's aside.  `area_under` takes the height of the upper one.  What lies below the first recall is left out,
+    unless the best detection is false or ignored.
     """
     levels, starts = np.unique(recall, return_index=True)
     if len(levels) < 2:
@@ -57,7 +65,9 @@ def average_precision(
 ) -> float:
     """One class's AP; NaN where there is nothing to find.
 
-    `kind`: 'area' (VOC from 2010 on), '11_points' (VOC 2007), 'coco' (101 points) or 'reference' (`reference_area`).
+    Args:
+        outcomes, positives, weights: see `precision_recall`.
+        kind: 'area' (VOC from 2010 on), '11_points' (VOC 2007), 'coco' (101 points) or 'reference' (`reference_area`).
     """
     if not positives:
         return float("nan")
@@ -65,6 +75,12 @@ def average_precision(
     if kind in _KINDS:
         return _KINDS[kind](precision, recall)
     raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(_KINDS)}")
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 _KINDS = {

@@ -1,7 +1,7 @@
 """COCO's twelve figures, by a maintained evaluator.
 
-hotcoco (Rust) gives pycocotools' numbers to the last bit, and about 70 times as fast (90,000 detections: 0.2 s against
-14.5 s; faster-coco-eval: 1.5 s).  pycocotools itself serves where hotcoco is not installed.
+hotcoco (Rust) gives pycocotools' numbers to the last bit, and about 70 times as fast: 90,000 detections take 0.2 s, not
+14.5 s.  pycocotools itself serves where hotcoco is not installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -34,10 +34,13 @@ _ALL_AREAS = [0, 1e10]
 
 @dataclass(frozen=True)
 class CocoClass:
-    """One category: `ap` (NaN where nothing is to be found), `ap50`, and, for the bootstrap, its detections.
+    """One category's AP, and, for the bootstrap, its D detections, best score first.
 
-    Detections are in order of score: `scores` (D,) float64, `image_ids` (D,) int64, `hits` and `ignore` (D,) int64,
-    where bit t stands for `thresholds[t]`.  `positives`: {image id: objects}.
+    ap, ap50: the mean over all IoU thresholds, and that at 0.5; NaN where there is nothing to find.
+    scores: (D,) float64.
+    image_ids: (D,) int64.
+    hits, ignore: (D,) int64; bit t is of `CocoResult.thresholds[t]`.
+    positives: {image id: objects to find}.
     """
 
     name: str
@@ -57,7 +60,13 @@ class CocoClass:
 
 @dataclass(frozen=True)
 class CocoResult:
-    """`figures`: FIGURES -> value, -1 where pycocotools says -1 (nothing of that size); `classes` in label order."""
+    """What the evaluator says.
+
+    figures: by the names in FIGURES; -1 where there is no object of that size, as pycocotools has it.
+    classes: in label order.
+    thresholds: of IoU.
+    evaluator: its name.
+    """
 
     figures: dict[str, float]
     classes: list[CocoClass]
@@ -65,25 +74,16 @@ class CocoResult:
     evaluator: str
 
 
-def coco_results(
-    detections: Iterable[Mapping[str, Any]], image_ids: Sequence[int], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Detections, one dict an image, in COCO's results format: bbox as x, y, width, height.
-
-    `category_ids[k - 1]` belongs to label k.
-    """
-    rows = []
-    for image_id, found in zip(image_ids, detections, strict=True):
-        boxes = np.asarray(found["boxes"], dtype=np.float64).reshape(-1, 4)
-        boxes = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).round(3).tolist()
-        scores = np.asarray(found["scores"], dtype=np.float64).round(6).tolist()
-        for box, score, label in zip(boxes, scores, np.asarray(found["labels"]).tolist()):
-            rows.append({"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score})
-    return rows
-
-
 def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType]:
-    """(name, module of COCO, module of COCOeval): the one asked for, or the fastest there is; BackendUnavailable."""
+    """The evaluator asked for, or the fastest that is installed.
+
+    Returns:
+        (its name, the module of its COCO, the module of its COCOeval).
+
+    Raises:
+        DatasetError: there is no evaluator of that name.
+        BackendUnavailable: it is not installed.
+    """
     if name is not None and name not in _EVALUATORS:
         raise DatasetError(f"unknown evaluator {name!r}: expected one of {', '.join(_EVALUATORS)}")
     for candidate in [name] if name else _EVALUATORS:
@@ -105,12 +105,23 @@ def evaluate_coco(
     image_ids: Sequence[int] | None = None,
     evaluator: str | None = None,
 ) -> CocoResult:
-    """Scores `results` (`coco_results`) against an annotation file, on `image_ids` only where given."""
+    """Scores detections against an annotation file.
+
+    Args:
+        annotation_file: COCO's JSON.
+        results: the detections, from `data.coco.coco_results`.
+        category_ids, class_names: of labels 1, 2, ...
+        image_ids: the images that count (default: all of the file).
+        evaluator: 'hotcoco' or 'pycocotools' (default: the first that is installed).
+
+    Raises:
+        BackendUnavailable: no evaluator is installed.
+    """
     name, coco_module, eval_module = find_evaluator(evaluator)
     with contextlib.redirect_stdout(io.StringIO()):  # both tell their progress on stdout
-        truth = coco_module.COCO(os.fspath(annotation_file))
-        found = truth.loadRes(results) if results else _nothing_found(truth, coco_module, annotation_file)
-        run = eval_module.COCOeval(truth, found, "bbox")
+        ground_truth = coco_module.COCO(os.fspath(annotation_file))
+        found = ground_truth.loadRes(results) if results else _nothing_found(coco_module, annotation_file)
+        run = eval_module.COCOeval(ground_truth, found, "bbox")
         if image_ids is not None:
             run.params.imgIds = sorted(image_ids)
         run.evaluate()
@@ -118,12 +129,12 @@ def evaluate_coco(
         run.summarize()
     figures = {key: float(value) for key, value in zip(FIGURES, run.stats)}
     with contextlib.redirect_stdout(io.StringIO()):
-        matched = _without_areas(run, truth, found, eval_module) if name == "hotcoco" else run
+        matched = _without_areas(run, ground_truth, found, eval_module) if name == "hotcoco" else run
     classes = _by_class(run, matched, category_ids, class_names)
     return CocoResult(figures, classes, [float(t) for t in run.params.iouThrs], name)
 
 
-def _nothing_found(truth: Any, coco_module: ModuleType, annotation_file: str | os.PathLike[str]) -> Any:
+def _nothing_found(coco_module: ModuleType, annotation_file: str | os.PathLike[str]) -> Any:
     # pycocotools fails on an empty list of results
     with open(annotation_file, "rb") as file:
         data = json.load(file)
@@ -133,11 +144,10 @@ def _nothing_found(truth: Any, coco_module: ModuleType, annotation_file: str | o
     return empty
 
 
-def _without_areas(run: Any, truth: Any, found: Any, eval_module: ModuleType) -> Any:
+def _without_areas(run: Any, ground_truth: Any, found: Any, eval_module: ModuleType) -> Any:
     # hotcoco matches in no time, but takes 10 us an entry to hand its matches over: ask for a quarter of them.
-    again = eval_module.COCOeval(truth, found, "bbox")
-    again.params.imgIds = run.params.imgIds
-    again.params.areaRng, again.params.areaRngLbl = [_ALL_AREAS], ["all"]
+    again = eval_module.COCOeval(ground_truth, found, "bbox")
+    again.params.imgIds, again.params.areaRng, again.params.areaRngLbl = run.params.imgIds, [_ALL_AREAS], ["all"]
     again.evaluate()
     return again
 
@@ -161,18 +171,16 @@ def _by_class(run: Any, matched: Any, category_ids: Sequence[int], class_names: 
 
 
 def _outcomes(rows: list[Any], most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[int, int]]:
-    scores, images, hits, ignored = [np.empty(0)], [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, int)]
-    positives = {}
+    """CocoClass's `scores`, `image_ids`, `hits`, `ignore` and `positives` of one category's entries of evalImgs."""
+    columns, positives = [(np.empty(0), *[np.empty(0, np.int64)] * 3)], {}
     for row in rows:
         score = np.asarray(row["dtScores"], dtype=np.float64)[:most]
         bits = 1 << np.arange(len(row["dtMatches"]), dtype=np.int64)[:, None]
         matched = np.asarray(row["dtMatches"], dtype=np.float64).reshape(len(bits), -1)[:, :most] > 0
         of_crowds = np.asarray(row["dtIgnore"], dtype=bool).reshape(len(bits), -1)[:, :most]
-        scores.append(score)
-        images.append(np.full(len(score), int(row["image_id"]), dtype=np.int64))
-        hits.append(((matched & ~of_crowds) * bits).sum(axis=0))
-        ignored.append((of_crowds * bits).sum(axis=0))
+        hits, ignored = ((matched & ~of_crowds) * bits).sum(axis=0), (of_crowds * bits).sum(axis=0)
+        columns.append((score, np.full(len(score), int(row["image_id"]), dtype=np.int64), hits, ignored))
         positives[int(row["image_id"])] = int((~np.asarray(row["gtIgnore"], dtype=bool)).sum())
-    joined = [np.concatenate(part) for part in (scores, images, hits, ignored)]
+    joined = [np.concatenate(column) for column in zip(*columns)]
     order = np.argsort(-joined[0], kind="stable")
     return *(part[order] for part in joined), {image: count for image, count in positives.items() if count}

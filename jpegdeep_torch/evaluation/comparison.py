@@ -1,8 +1,8 @@
 """Two evaluations of the same images side by side, and how sure their difference is.
 
 Paired bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13): the images are drawn
-again with replacement, both evaluations are scored on the same draw, and the interval is that of the differences'
-percentiles.  Matching looks at one image at a time, so a draw is a weight for each image, and nothing is matched again.
+again with replacement, and both evaluations are scored on the same draw.  The interval is that of the differences'
+percentiles.  Detections are matched image by image, so a draw is a weight for each image, and nothing is matched again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
-from .average_precision import average_precision
+from .average_precision import average_precision, mean_of_known
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of both, their difference B - A, and its interval; None where there is nothing to find."""
+    """A figure of both evaluations, `difference` = b - a, and its interval; None where there is nothing to find."""
 
     name: str
     a: float | None
@@ -35,8 +35,15 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """`total`: the differences of the whole (mAP, or top-1 and top-5); `classes`: each class's."""
+class ComparisonResult:
+    """How two evaluations differ.
+
+    task: 'voc', 'coco' or 'imagenet'.
+    images, resamples: how many.
+    level: of the intervals, such as 0.95.
+    total: the differences of the whole: mAP, or top-1 and top-5.
+    classes: each class's.
+    """
 
     task: str
     images: int
@@ -53,10 +60,18 @@ def compare_records(
     level: float = 0.95,
     seed: int = 0,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Comparison:
-    """Compares two records of `records.make_record`; DatasetError where they are not of the same images and classes.
+) -> ComparisonResult:
+    """Compares two evaluations.
 
-    `progress` wraps the loop over the resamples, as tqdm does.
+    Args:
+        a, b: of `records.read_record`.
+        resamples: draws of the bootstrap.
+        level: of the intervals.
+        seed: of the draws.
+        progress: wraps the loop over the draws, as tqdm does.
+
+    Raises:
+        DatasetError: the two are not of the same images and classes, or an argument is impossible.
     """
     if resamples < 1 or not 0 < level < 1:
         raise DatasetError(f"resamples is {resamples} and level {level}, expected at least 1 and between 0 and 1")
@@ -67,10 +82,8 @@ def compare_records(
     _check_same_images(names, b["samples"]["names"])
     order = {name: index for index, name in enumerate(names)}
     scorers = [(_Ranks if task == "imagenet" else _Detections)(r["samples"], order) for r in (a, b)]
-    if scorers[0].truth() != scorers[1].truth():
-        raise DatasetError(
-            "the two evaluations know different objects or classes of the same images: expected equal ones"
-        )
+    if scorers[0].ground_truth() != scorers[1].ground_truth():
+        raise DatasetError("the evaluations know different objects or classes of the same images: expected equal ones")
     generator = np.random.default_rng(seed)
     count = len(names)
     whole = [scorer.score(None) for scorer in scorers]
@@ -78,10 +91,9 @@ def compare_records(
     for k in progress(range(resamples)):
         weights = np.bincount(generator.integers(count, size=count), minlength=count).astype(np.float64)
         draws[k] = [scorer.score(weights) for scorer in scorers]
-    titles = scorers[0].titles()
+    titles, split = scorers[0].titles(), scorers[0].totals
     rows = [_difference(title, whole[0][i], whole[1][i], draws[:, :, i], level) for i, title in enumerate(titles)]
-    split = scorers[0].totals
-    return Comparison(task, count, resamples, level, rows[:split], rows[split:])
+    return ComparisonResult(task, count, resamples, level, rows[:split], rows[split:])
 
 
 def _difference(name: str, a: float, b: float, draws: np.ndarray, level: float) -> Difference:
@@ -120,15 +132,14 @@ class _Detections:
             for image, count in item["positives"]:
                 positives[place[image]] = count
             hits, ignored = np.array(item["hits"], np.int64), np.array(item["neutral"], np.int64)
-            outcomes = [
-                np.where(ignored >> t & 1, -1, hits >> t & 1).astype(np.int8) for t in range(len(self.thresholds))
-            ]
+            shifts = range(len(self.thresholds))
+            outcomes = [np.where(ignored >> t & 1, -1, hits >> t & 1).astype(np.int8) for t in shifts]
             # What follows the last hit changes no AP.
-            last = [int(np.flatnonzero(o == 1)[-1]) + 1 if (o == 1).any() else 0 for o in outcomes]
+            outcomes = [o[: np.flatnonzero(o == 1)[-1] + 1 if (o == 1).any() else 0] for o in outcomes]
             images = place[np.array(item["images"], dtype=np.int64)]
-            self.classes.append((item["name"], positives, images, [o[:end] for o, end in zip(outcomes, last)]))
+            self.classes.append((item["name"], positives, images, outcomes))
 
-    def truth(self) -> object:
+    def ground_truth(self) -> object:
         return self.thresholds, self.kind, [(name, positives.tolist()) for name, positives, _, _ in self.classes]
 
     def titles(self) -> list[str]:
@@ -141,8 +152,7 @@ class _Detections:
             each = None if weights is None else weights[images]
             aps = [average_precision(o, objects, self.kind, None if each is None else each[: len(o)]) for o in outcomes]
             values.append(float(np.mean(aps)))
-        known = [value for value in values if not np.isnan(value)]
-        return [float(np.mean(known)) if known else float("nan"), *values]
+        return [mean_of_known(values), *values]
 
 
 class _Ranks:
@@ -157,7 +167,7 @@ class _Ranks:
         self.known = np.unique(self.labels)
         self.names = samples["class_names"]
 
-    def truth(self) -> object:
+    def ground_truth(self) -> object:
         return self.labels.tolist()
 
     def titles(self) -> list[str]:

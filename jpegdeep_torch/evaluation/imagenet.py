@@ -1,4 +1,4 @@
-"""Top-1 and top-5 of a classifier."""
+"""Top-1 and top-5 accuracy of a classifier."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TOP = 5
-
 
 @dataclass(frozen=True)
 class ImageNetResult:
-    """`predictions` (N, up to 5) int64, best first, and their `probabilities`; `labels` (N,); accuracies in 0..1."""
+    """What a classifier said of N images.
+
+    predictions: (N, K) int64, the K likeliest classes of each image, the likeliest first; K is 5, or less where there
+        are fewer classes.
+    probabilities: (N, K) float32, theirs.
+    labels: (N,) int64, the right classes.
+    top1, top5: the share of images, 0 to 1, whose label is the first prediction, or among all K.
+    """
 
     predictions: np.ndarray
     probabilities: np.ndarray
@@ -22,9 +27,8 @@ class ImageNetResult:
 
 
 def evaluate_imagenet(predictions: np.ndarray, probabilities: np.ndarray, labels: Sequence[int]) -> ImageNetResult:
-    """A hit is the label among the first 1, or 5, predictions (with fewer classes, among all there are)."""
+    """The accuracies of what `Classifier` gives; arguments as in ImageNetResult."""
     labels = np.asarray(labels, dtype=np.int64)
     correct = predictions == labels[:, None]
-    return ImageNetResult(
-        predictions, probabilities, labels, float(correct[:, 0].mean()), float(correct.any(axis=1).mean())
-    )
+    top1, top5 = correct[:, 0].mean(), correct.any(axis=1).mean()
+    return ImageNetResult(predictions, probabilities, labels, float(top1), float(top5))

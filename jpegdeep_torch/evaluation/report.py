@@ -1,6 +1,6 @@
-"""An evaluation as one HTML page: figures, plots, the worst mistakes as pictures, and the run's settings.
+"""An evaluation as one HTML page: figures, plots, images of the worst mistakes, and the run's settings.
 
-The page holds all it shows (SVG, pictures as data URIs, its style) and fetches nothing: it can be mailed or archived.
+The page holds all it shows (SVG, images as data URIs, its style) and fetches nothing: it can be mailed or archived.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image
 
 from ..data.annotations import AnnotatedImage
-from ..errors import DatasetError, JpegError
-from ..inference.drawing import TRUTH_COLOUR, class_colour, draw_boxes, load_picture
-from ..utils.files import written_whole
+from ..errors import JpegError
+from ..inference.drawing import GROUND_TRUTH_COLOUR, Colour, class_colour, draw_boxes, load_image
+from ..utils.files import make_folder, write_text
 from .imagenet import ImageNetResult
 from .matching import FALSE, HIT, ClassMatches
 
-_PICTURE_PX = 300
-_MOST_OF_AN_IMAGE = 2  # pictures in a gallery: one bad image would fill it
+_IMAGE_PX = 300
+_MOST_OF_AN_IMAGE = 2  # times that a gallery shows it: one bad image would fill it
 
-_STYLE = """
+# The policy makes the promise checkable: a browser refuses whatever the page would fetch.
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#202124;background:#fff}
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:1.8em;border-bottom:1px solid #dadce0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -41,51 +46,64 @@ td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #eee}td:first-c
 figcaption{font-size:.85em;color:#5f6368;overflow-wrap:anywhere}img{max-width:100%}
 svg text{font:10px system-ui,sans-serif;fill:#5f6368}svg .title{font-size:13px;fill:#202124}
 .bars text{font-size:12px;fill:#202124}.bar{fill:#1a73e8}
-.grid{stroke:#e8eaed;fill:none}.curve{stroke:#a8c7fa;fill:none}.envelope{stroke:#1a73e8;fill:none;stroke-width:1.8}
+path{fill:none;vector-effect:non-scaling-stroke}.grid{stroke:#e8eaed}.curve{stroke:#a8c7fa}
+.envelope{stroke:#1a73e8;stroke-width:1.8}
+</style></head>
+<body><h1>{{ title }}</h1>
+<p>{% for name, value in headline %}<span class="big">{{ value|shown }}<small>{{ name }}</small></span>{% endfor %}</p>
+{% if table %}<table><tr>{% for key in table[0] %}<th>{{ key }}</th>{% endfor %}</tr>
+{% for row in table %}<tr>{% for value in row.values() %}<td>{{ value|shown }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
+{% if plots %}<h2>Curves</h2><div class="pictures plots">{{ plots|join }}</div>{% endif %}
+{% for heading, images in galleries %}<h2>{{ heading }}</h2><div class="pictures">
+{% for item in images %}<figure><img alt="{{ item.caption }}" src="{{ item.image|data_uri }}">
+<figcaption>{{ item.caption }}</figcaption></figure>
+{% else %}<p>None.</p>{% endfor %}</div>
+{% endfor %}<h2>Settings</h2><table class="settings">
+{% for key, value in settings.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
+{% endfor %}</table></body></html>
 """
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A picture with the words under it."""
+class CaptionedImage:
+    """An image with the words under it."""
 
-    picture: Image.Image
+    image: Image.Image
     caption: str
 
 
 def false_positives(
     images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
-) -> list[Figure]:
+) -> list[CaptionedImage]:
     """The surest false detections, at most two of an image, each with the object it overlaps most (white)."""
-    rows = [
-        (float(match.scores[row]), k, int(row))
-        for k, match in enumerate(matches)
-        for row in np.flatnonzero(match.outcomes == FALSE)[: most * 50]
+    candidates = [
+        (float(match.scores[k]), label, int(k))
+        for label, match in enumerate(matches, start=1)
+        for k in np.flatnonzero(match.outcomes == FALSE)[: most * 50]
     ]
-    figures: list[Figure] = []
+    gallery: list[CaptionedImage] = []
     shown: Counter[int] = Counter()
-    for score, k, row in sorted(rows, key=lambda item: -item[0]):
-        match, name = matches[k], class_names[k]
-        index = int(match.images[row])
-        if len(figures) == most or shown[index] == _MOST_OF_AN_IMAGE:
+    for score, label, k in sorted(candidates, key=lambda item: -item[0]):
+        match, name = matches[label - 1], class_names[label - 1]
+        index = int(match.images[k])
+        if len(gallery) == most or shown[index] == _MOST_OF_AN_IMAGE:
             continue
         shown[index] += 1
         image = images[index]
-        boxes, texts, colours = [match.boxes[row]], [f"{name} {score:.2f}"], [class_colour(k + 1)]
-        why = "no such object near"
-        if match.objects[row] >= 0:
-            overlap = match.overlaps[row]
-            boxes.insert(0, image.boxes[match.objects[row]])
-            texts.insert(0, "")
-            colours.insert(0, TRUTH_COLOUR)
+        objects, why = [], "no such object near"
+        if match.objects[k] >= 0:
+            objects = [(image.boxes[match.objects[k]], "", GROUND_TRUTH_COLOUR)]
+            overlap = match.overlaps[k]
             why = f"IoU {overlap:.2f} with the nearest" + (", found already" if overlap >= 0.5 else "")
-        figures += _figure(image, boxes, texts, colours, f"{image.name}: {name} {score:.3f}, {why}")
-    return figures
+        detection = match.boxes[k], f"{name} {score:.2f}", class_colour(label)
+        gallery += _drawn(image.path, [*objects, detection], f"{image.name}: {name} {score:.3f}, {why}")
+    return gallery
 
 
 def misses(
     images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
-) -> list[Figure]:
+) -> list[CaptionedImage]:
     """The largest objects that no detection hit (as a share of their image), ignored ones aside."""
     found: set[tuple[int, int]] = set()
     for match in matches:
@@ -94,102 +112,80 @@ def misses(
     missed = []
     for index, image in enumerate(images):
         area = (image.boxes[:, 2:] - image.boxes[:, :2]).prod(axis=1) / (image.height_px * image.width_px)
-        missed += [
-            (float(area[k]), index, k) for k in np.flatnonzero(~image.ignore).tolist() if (index, k) not in found
-        ]
-    figures = []
-    for area, index, k in sorted(missed, key=lambda item: -item[0])[:most]:
-        image, label = images[index], int(images[index].labels[k])
-        caption = f"{image.name}: {class_names[label - 1]}, {area:.1%} of the image"
-        figures += _figure(image, [image.boxes[k]], [class_names[label - 1]], [class_colour(label)], caption)
-    return figures
+        own = np.flatnonzero(~image.ignore).tolist()
+        missed += [(float(area[k]), image, k) for k in own if (index, k) not in found]
+    gallery = []
+    for area, image, k in sorted(missed, key=lambda item: -item[0])[:most]:
+        label, name = int(image.labels[k]), class_names[image.labels[k] - 1]
+        box = image.boxes[k], name, class_colour(label)
+        gallery += _drawn(image.path, [box], f"{image.name}: {name}, {area:.1%} of the image")
+    return gallery
 
 
 def wrong_classes(
     paths: Sequence[Path], result: ImageNetResult, class_names: Sequence[str], most: int = 24
-) -> list[Figure]:
-    """The pictures whose wrong first prediction was surest."""
+) -> list[CaptionedImage]:
+    """The images whose wrong first prediction was surest."""
     wrong = np.flatnonzero(result.predictions[:, 0] != result.labels)
-    figures = []
+    gallery = []
     for index in wrong[np.argsort(-result.probabilities[wrong, 0], kind="stable")][:most]:
         said, sure = class_names[result.predictions[index, 0]], result.probabilities[index, 0]
-        try:
-            picture, _ = load_picture(paths[index], _PICTURE_PX)
-        except JpegError:
-            continue
-        caption = f"{paths[index].name}: is {class_names[result.labels[index]]}, said {said} ({sure:.2f})"
-        figures.append(Figure(picture, caption))
-    return figures
+        is_class = class_names[result.labels[index]]
+        gallery += _drawn(paths[index], [], f"{paths[index].name}: is {is_class}, said {said} ({sure:.2f})")
+    return gallery
 
 
-def _figure(
-    image: AnnotatedImage, boxes: list, texts: list[str], colours: list[tuple[int, int, int]], caption: str
-) -> list[Figure]:
+def _drawn(path: Path, boxes: Sequence[tuple[np.ndarray, str, Colour]], caption: str) -> list[CaptionedImage]:
+    """The image with (box, text, colour) drawn in; nothing where it is gone or replaced since it was read."""
     try:
-        picture, scale = load_picture(image.path, _PICTURE_PX)
-    except JpegError:  # gone or replaced since it was read: the report does without
+        image, scale = load_image(path, _IMAGE_PX)
+    except JpegError:
         return []
-    return [Figure(draw_boxes(picture, np.array(boxes), texts, colours, scale), caption)]
+    for box, text, colour in boxes:
+        draw_boxes(image, box, [text], [colour], scale)
+    return [CaptionedImage(image, caption)]
 
 
-def html_page(
+def write_report(
+    folder: str | os.PathLike[str],
     title: str,
     headline: Sequence[tuple[str, float]],
     table: Sequence[dict[str, Any]],
     plots: Sequence[str] = (),
-    galleries: Sequence[tuple[str, Sequence[Figure]]] = (),
+    galleries: Sequence[tuple[str, Sequence[CaptionedImage]]] = (),
     settings: dict[str, Any] | None = None,
-) -> str:
-    """The page's text.  `headline`: the figures that matter; `table`: one row a class; `plots`: SVG."""
-    big = "".join(f'<span class="big">{_number(value)}<small>{escape(name)}</small></span>' for name, value in headline)
-    parts = [f"<h1>{escape(title)}</h1><p>{big}</p>", _table(table)]
-    if plots:
-        parts.append(f'<h2>Curves</h2><div class="pictures plots">{"".join(plots)}</div>')
-    for name, figures in galleries:
-        shown = "".join(map(_html_figure, figures)) or "<p>None.</p>"
-        parts.append(f'<h2>{escape(name)}</h2><div class="pictures">{shown}</div>')
-    rows = "".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in (settings or {}).items())
-    parts.append(f'<h2>Settings</h2><table class="settings">{rows}</table>')
-    # The policy makes the promise checkable: a browser refuses whatever the page would fetch.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{_STYLE}</style></head>\n'
-        f"<body>{chr(10).join(parts)}</body></html>\n"
-    )
+) -> Path:
+    """Writes `folder`/index.html, whole or not at all.
+
+    Args:
+        headline: (name, value) of the figures that matter.
+        table: a row for each class, keyed by the columns' names.
+        plots: SVG.
+        galleries: (heading, images).
+        settings: of the run.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DatasetError: it cannot be written.
+    """
+    environment = Environment(autoescape=True)
+    environment.filters.update(shown=_shown, data_uri=_data_uri)
+    page = environment.from_string(_PAGE).render(
+        title=title, headline=headline, table=table, plots=[Markup(plot) for plot in plots], galleries=galleries,
+        settings=settings or {},
+    )  # fmt: skip
+    return write_text(make_folder(folder) / "index.html", page)
 
 
-def write_report(folder: str | os.PathLike[str], page: str) -> Path:
-    """Writes `folder`/index.html, whole or not at all."""
-    path = Path(folder) / "index.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return path
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(key)}</th>" for key in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{_number(v)}</td>" for v in row.values()) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _number(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4f}"
-    return escape(str(value))
+    return str(value)
 
 
-def _html_figure(figure: Figure) -> str:
+def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    figure.picture.save(buffer, "JPEG", quality=82)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    caption = escape(figure.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
+    image.save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

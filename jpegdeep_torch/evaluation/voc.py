@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..data.annotations import AnnotatedImage
-from ..errors import DatasetError
-from .average_precision import average_precision
+from ..utils.files import make_folder, write_text
+from .average_precision import average_precision, mean_of_known
 from .matching import ClassMatches, match_all
 
 KINDS = ("area", "11_points", "reference")
@@ -20,7 +20,12 @@ KINDS = ("area", "11_points", "reference")
 
 @dataclass(frozen=True)
 class VocResult:
-    """`ap[kind][k]`: class k's AP, NaN where it has no object; `mean[kind]` over the classes that have one."""
+    """Average precision by each of KINDS.
+
+    matches: of each class, what it is computed from.
+    ap: `ap[kind][k]` is class k's, NaN where it has no object.
+    mean: `mean[kind]` is the mean over the classes that have an object.
+    """
 
     class_names: list[str]
     matches: list[ClassMatches]
@@ -35,19 +40,19 @@ def evaluate_voc(
     iou_threshold: float = 0.5,
     border_px: float = 1.0,
 ) -> VocResult:
-    """AP per class by area (VOC from 2010 on), by 11 points (VOC 2007), and as the Keras reference integrates.
+    """AP of each class by area (VOC from 2010 on), by 11 points (VOC 2007), and as the Keras reference integrates.
 
-    `detections`: one `{"boxes", "scores", "labels"}` an image, in the images' order, boxes in the annotations'
-    convention.
+    Args:
+        images: with their annotations.
+        detections: `{"boxes", "scores", "labels"}` of each image, in the images' order, boxes in the annotations'
+            convention.
+        class_names: of labels 1, 2, ...
+        iou_threshold: the least IoU of a hit.
+        border_px: see `matching.pairwise_iou`.
     """
     matches = match_all(images, detections, len(class_names), iou_threshold, border_px)
     ap = {kind: [average_precision(m.outcomes, int(m.positives.sum()), kind) for m in matches] for kind in KINDS}
-    mean = {kind: float(np.mean(known)) if (known := _known(values)) else float("nan") for kind, values in ap.items()}
-    return VocResult(list(class_names), matches, ap, mean)
-
-
-def _known(values: list[float]) -> list[float]:
-    return [value for value in values if not np.isnan(value)]
+    return VocResult(list(class_names), matches, ap, {kind: mean_of_known(values) for kind, values in ap.items()})
 
 
 def write_submission(
@@ -57,23 +62,21 @@ def write_submission(
     detections: Iterable[Mapping[str, Any]],
     class_names: Sequence[str],
 ) -> list[Path]:
-    """The kit's results files, comp3_det_SET_CLASS.txt: image, score, xmin, ymin, xmax, ymax a line.
+    """Writes the kit's results files, comp3_det_SET_CLASS.txt, with a line per detection.
 
-    comp3 is the competition for detectors trained on VOC's own pictures.
+    A line is image, score, xmin, ymin, xmax, ymax.  comp3 is the competition for detectors trained on VOC's own images.
+
+    Returns:
+        The files' paths.
+
+    Raises:
+        DatasetError: they cannot be written.
     """
-    folder = Path(folder)
+    folder = make_folder(folder)
     lines: list[list[str]] = [[] for _ in class_names]
     for name, found in zip(names, detections, strict=True):
         boxes = np.asarray(found["boxes"], dtype=np.float64).reshape(-1, 4).tolist()
         for box, score, label in zip(boxes, np.asarray(found["scores"]).tolist(), np.asarray(found["labels"]).tolist()):
             lines[label - 1].append(f"{name} {score:.6f} " + " ".join(f"{value:.2f}" for value in box) + "\n")
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for class_name, rows in zip(class_names, lines):
-            path = folder / f"comp3_det_{image_set}_{class_name}.txt"
-            path.write_text("".join(rows), encoding="utf-8")
-            paths.append(path)
-    except OSError as error:
-        raise DatasetError(f"{folder}: the submission cannot be written ({error})") from None
-    return paths
+    paths = [folder / f"comp3_det_{image_set}_{class_name}.txt" for class_name in class_names]
+    return [write_text(path, "".join(rows)) for path, rows in zip(paths, lines)]

@@ -1,1 +1,1 @@
-"""From JPEGs to answers: detector, classifier, and what writes and draws their predictions."""
+"""From JPEGs to predictions: detector, classifier, and what writes and draws what they find."""

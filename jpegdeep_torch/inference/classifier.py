@@ -1,4 +1,4 @@
-"""The classifiers' counterpart of the detector: JPEGs to the likeliest classes."""
+"""From JPEGs to their likeliest classes, as one object."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ TOP = 5
 class Classifier(Predictor):
     """Names the likeliest classes of JPEG files.
 
-    `predict` and `stream` give `{"classes": (5,) int64 from 0, "probabilities": (5,) float32}` per image, likeliest
-    first; fewer than five where there are fewer classes.
+    `predict`, and `stream` as `Prediction.value`, give for each image `{"classes": (5,) int64, "probabilities": (5,)
+    float32}` on the CPU, the likeliest first.  Classes count from 0.  There are fewer than five where the network has
+    fewer classes.
     """
 
     task = "classifier"
@@ -38,7 +39,7 @@ class Classifier(Predictor):
         decoder: str = DEFAULT_DECODER,
         observer: Observer | None = None,
     ) -> Classifier:
-        """The classifier of one weights file; arguments and errors as for `Detector.load`."""
+        """The classifier of one weights file.  Arguments and errors are those of `Detector.load`."""
         model = load_model(path)
         return cls(
             model, model.info.preparation(coefficients), device, backend, precision=precision, batch_size=batch_size,

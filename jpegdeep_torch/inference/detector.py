@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..data.classes import KNOWN_CLASSES
 from ..detection import NMSConfig, detect, ssd300_anchors
+from ..errors import ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..presets import Preset
 from ..weights import load_model
@@ -24,9 +25,9 @@ class Detector(Predictor):
     for found in detector.predict(["a.jpg", "b.jpg"]):
         print(found["boxes"], found["scores"], found["labels"])
 
-    `predict` gives for each image, on the CPU, `{"boxes": (K, 4) float32, "scores": (K,) float32,
-    "labels": (K,) int64}`: boxes as xmin, ymin, xmax, ymax in pixels of the original image, best score first, labels
-    from 1.
+    `predict`, and `stream` as `Prediction.value`, give for each image `{"boxes": (K, 4) float32, "scores": (K,)
+    float32, "labels": (K,) int64}` on the CPU, the best score first.  Boxes are xmin, ymin, xmax, ymax in pixels of the
+    original image.  Labels count from 1: `class_names[label - 1]` is the class.
     """
 
     task = "detector"
@@ -53,12 +54,20 @@ class Detector(Predictor):
             threshold: detections score more than this (default: `nms.score_threshold`).
             nms: the settings of non-maximum suppression (default: the reference's, with a threshold of 0.01).
             model, preset, device, backend, precision, batch_size, workers, decoder, observer: see `Predictor`.
+
+        Raises:
+            ModelError: an argument is impossible.
+            BackendUnavailable: the backend cannot run here.
         """
         super().__init__(
             model, preset, device, backend, precision=precision, batch_size=batch_size, workers=workers,
             decoder=decoder, observer=observer,
         )  # fmt: skip
-        self.class_names = known_class_names(class_names, self.config.num_classes, KNOWN_CLASSES.values())
+        count = self.config.num_classes
+        if class_names and len(class_names) != count:
+            raise ModelError(f"class_names has {len(class_names)} names, expected the network's {count}")
+        known = (names for names in KNOWN_CLASSES.values() if len(names) == count)
+        self.class_names = list(class_names or next(known, map(str, range(1, count + 1))))
         nms = nms or NMSConfig()
         self.nms = nms if threshold is None else dataclasses.replace(nms, score_threshold=threshold)
         self.anchors = ssd300_anchors(self.config.anchor_scales, self.device)
@@ -83,16 +92,16 @@ class Detector(Predictor):
         """The detector of one weights file.
 
         Args:
-            path: a safetensors file of `save_weights`, the converter or a training run; network, classes and preset are
-                its own.
+            path: a safetensors file of `save_weights`, the converter or a training run.  It says which network, classes
+                and preset it holds.
+            threshold, nms: see `Detector`.
             coefficients: 'native' or 'reencode', in place of the file's own.
             class_names: in place of the file's own.
             device, backend, precision, batch_size, workers, decoder, observer: see `Predictor`.
-            threshold, nms: see `Detector`.
 
         Raises:
-            CheckpointError: the file cannot be used.  ModelError: an argument is impossible.
-            BackendUnavailable: the backend cannot run here.
+            CheckpointError: the file cannot be used.
+            ModelError, BackendUnavailable: as of `Detector`.
         """
         model = load_model(path)
         return cls(
@@ -105,15 +114,9 @@ class Detector(Predictor):
         return _to_cpu(detect(*outputs, self.anchors, image_sizes, self.nms))
 
 
-def known_class_names(names: Sequence[str] | None, num_classes: int, known: Iterable[Sequence[str]] = ()) -> list[str]:
-    """`names`, or the first of `known` that has as many, or the numbers '1', '2', ..."""
-    fitting = (list(candidate) for candidate in known if len(candidate) == num_classes)
-    return list(names) if names else next(fitting, [str(k) for k in range(1, num_classes + 1)])
-
-
 def _to_cpu(found: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """One transfer per key rather than one per image and key."""
-    if not found or found[0]["scores"].device.type == "cpu":
+    if found[0]["scores"].device.type == "cpu":
         return found
     counts = [len(item["scores"]) for item in found]
     columns = {key: torch.cat([item[key] for item in found]).cpu().split(counts) for key in found[0]}

@@ -1,8 +1,9 @@
-"""Detections and annotations as pictures."""
+"""Draws detections and annotations into images."""
 
 from __future__ import annotations
 
 import colorsys
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,28 +15,40 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import JpegError
 
 _GOLDEN = 0.618033988749895  # steps of this share of the colour circle stay far apart however many are taken
-TRUTH_COLOUR = (255, 255, 255)
+GROUND_TRUTH_COLOUR = (255, 255, 255)
+JPEG_QUALITY = 88
 _BACKGROUND = (32, 33, 36)
-_GAP_PX = 6
+_GAP_PX, _CAPTION_PX = 6, 14
+Colour = tuple[int, int, int]  # red, green, blue from 0 to 255
 
 
-def load_picture(source: str | Path, most_px: int | None = None) -> tuple[Image.Image, float]:
-    """(RGB picture, its share of the original's size): whole, or with sides of at most `most_px`.  JpegError."""
+def load_image(source: str | Path, most_px: int | None = None) -> tuple[Image.Image, float]:
+    """Reads an image to draw into.
+
+    Args:
+        most_px: the longest side that the image is reduced to (default: none, it stays as it is).
+
+    Returns:
+        (the image in RGB, its width as a share of the original's).
+
+    Raises:
+        JpegError: it cannot be read.
+    """
     try:
         with Image.open(source) as opened:
             width = opened.width
             if most_px:
                 opened.draft("RGB", (most_px, most_px))  # lets libjpeg decode at 1/2, 1/4 or 1/8 where that suffices
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise JpegError(source, f"cannot be drawn ({error})") from None
     if most_px:
-        picture.thumbnail((most_px, most_px))
-    return picture, picture.width / width
+        image.thumbnail((most_px, most_px))
+    return image, image.width / width
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
-    """A colour for each label, the same in every picture."""
+def class_colour(label: int) -> Colour:
+    """A colour for each label, the same in every image."""
     red, green, blue = colorsys.hsv_to_rgb((label * _GOLDEN) % 1.0, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -49,26 +62,25 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def draw_boxes(
-    picture: Image.Image,
-    boxes: np.ndarray,
-    texts: Sequence[str],
-    colours: Sequence[tuple[int, int, int]],
-    scale: float = 1.0,
+    image: Image.Image, boxes: np.ndarray, texts: Sequence[str], colours: Sequence[Colour], scale: float = 1.0
 ) -> Image.Image:
-    """Draws boxes (K, 4), in pixels of the original, and a text at each into `picture`, the last on top."""
-    pen = ImageDraw.Draw(picture)
-    line = max(1, round(max(picture.size) / 320))
-    font = _font(max(10, round(max(picture.size) / 45)))
+    """Draws boxes (K, 4), in pixels of the original, and a text at each into `image`, the last on top; gives `image`.
+
+    scale: the image's width as a share of the original's.
+    """
+    pen = ImageDraw.Draw(image)
+    line = max(1, round(max(image.size) / 320))
+    font = _font(max(10, round(max(image.size) / 45)))
     for box, text, colour in zip(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale, texts, colours):
-        low, high = np.sort(box.reshape(2, 2), axis=0).clip(0, np.array(picture.size) - 1)
+        low, high = np.sort(box.reshape(2, 2), axis=0).clip(0, np.array(image.size) - 1)
         pen.rectangle((*low.tolist(), *high.tolist()), outline=colour, width=line)
         if text:
-            _draw_text(pen, (float(low[0]), float(low[1])), text, colour, font, picture.size)
-    return picture
+            _draw_text(pen, (float(low[0]), float(low[1])), text, colour, font, image.size)
+    return image
 
 
 def _draw_text(
-    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: tuple[int, int, int], font: Any,
+    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: Colour, font: Any,
     size: tuple[int, int],
 ) -> None:  # fmt: skip
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
@@ -81,7 +93,7 @@ def _draw_text(
 
 
 def draw_detections(
-    picture: Image.Image, detections: dict[str, Any], class_names: Sequence[str], scale: float = 1.0
+    image: Image.Image, detections: dict[str, Any], class_names: Sequence[str], scale: float = 1.0
 ) -> Image.Image:
     """Draws `{"boxes", "scores", "labels"}` with class names and scores, the best on top."""
     order = np.argsort(np.asarray(detections["scores"], dtype=np.float64), kind="stable")
@@ -89,47 +101,39 @@ def draw_detections(
     scores = np.asarray(detections["scores"])[order].tolist()
     texts = [f"{class_names[label - 1]} {score:.2f}" for label, score in zip(labels, scores)]
     boxes = np.asarray(detections["boxes"]).reshape(-1, 4)[order]
-    return draw_boxes(picture, boxes, texts, [class_colour(label) for label in labels], scale)
+    return draw_boxes(image, boxes, texts, [class_colour(label) for label in labels], scale)
 
 
-def draw_truth(
-    picture: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str], scale: float = 1.0
+def draw_ground_truth(
+    image: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str], scale: float = 1.0
 ) -> Image.Image:
     """Draws annotated objects with their names, in the colours that detections of the same name have."""
     colour_of = {name: class_colour(label) for label, name in enumerate(class_names, start=1)}
-    return draw_boxes(picture, boxes, names, [colour_of.get(name, TRUTH_COLOUR) for name in names], scale)
+    return draw_boxes(image, boxes, names, [colour_of.get(name, GROUND_TRUTH_COLOUR) for name in names], scale)
 
 
-def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The pictures in a row."""
-    width = sum(picture.width for picture in pictures) + _GAP_PX * (len(pictures) - 1)
-    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), _BACKGROUND)
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """One image of all of them in a row."""
+    width = sum(image.width for image in images) + _GAP_PX * (len(images) - 1)
+    whole = Image.new("RGB", (width, max(image.height for image in images)), _BACKGROUND)
     x = 0
-    for picture in pictures:
-        row.paste(picture, (x, 0))
-        x += picture.width + _GAP_PX
-    return row
+    for image in images:
+        whole.paste(image, (x, 0))
+        x += image.width + _GAP_PX
+    return whole
 
 
-def contact_sheets(
-    pictures: Iterable[Path], columns: int = 6, rows: int = 5, tile_px: int = 240
-) -> Iterator[Image.Image]:
-    """Sheets of `columns` x `rows` reduced pictures, one sheet in memory at a time."""
-    sheet, pen, place = None, None, 0
-    step = tile_px + _GAP_PX
-    caption = 14
-    for path in pictures:
-        if sheet is None:
-            sheet = Image.new("RGB", (columns * step + _GAP_PX, rows * (step + caption) + _GAP_PX), _BACKGROUND)
-            pen, place = ImageDraw.Draw(sheet), 0
-        tile, _ = load_picture(path, tile_px)
-        left, top = _GAP_PX + place % columns * step, _GAP_PX + place // columns * (step + caption)
-        sheet.paste(tile, (left + (tile_px - tile.width) // 2, top + (tile_px - tile.height) // 2))
-        pen.text((left, top + tile_px), path.stem[-36:], font=_font(11), fill=(220, 220, 220))
-        place += 1
-        if place == columns * rows:
-            yield sheet
-            sheet = None
-    if sheet is not None:
-        used = -(-place // columns)
-        yield sheet.crop((0, 0, sheet.width, used * (step + caption) + _GAP_PX))
+def contact_sheets(paths: Iterable[Path], columns: int = 6, rows: int = 5, tile_px: int = 240) -> Iterator[Image.Image]:
+    """Sheets of `columns` x `rows` reduced images with their names, one sheet in memory at a time."""
+    step_x, step_y = tile_px + _GAP_PX, tile_px + _GAP_PX + _CAPTION_PX
+    paths = iter(paths)
+    while chosen := list(itertools.islice(paths, columns * rows)):
+        used = -(-len(chosen) // columns)
+        sheet = Image.new("RGB", (columns * step_x + _GAP_PX, used * step_y + _GAP_PX), _BACKGROUND)
+        pen = ImageDraw.Draw(sheet)
+        for place, path in enumerate(chosen):
+            tile, _ = load_image(path, tile_px)
+            left, top = _GAP_PX + place % columns * step_x, _GAP_PX + place // columns * step_y
+            sheet.paste(tile, (left + (tile_px - tile.width) // 2, top + (tile_px - tile.height) // 2))
+            pen.text((left, top + tile_px), path.stem[-36:], font=_font(11), fill=(220, 220, 220))
+        yield sheet

@@ -1,8 +1,8 @@
 """A JSON Lines file that survives kill -9: a run that is started again goes on where the last one stopped.
 
-Lines are gathered in NAME.part, which is renamed to NAME at the end: NAME is never half written.  A run appends whole
-groups, one write each; a group that a kill cut off is taken away before the next run goes on, and done again from its
-start, in the same batch, so that the result is that of an uninterrupted run to the last bit.
+Lines are gathered in NAME.part, which is renamed to NAME at the end: NAME is never half written.  A run appends a whole
+batch's lines with one write.  What a kill cut off is taken away before the next run goes on, and that batch is done
+again with the same images in it, so that the result is that of an uninterrupted run to the last bit.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _SYNC_SECONDS = 1.0  # a kill loses nothing that was written; this bounds what a
 
 
 class Journal:
-    """Appends JSON lines in groups; a context manager."""
+    """Appends JSON lines, a batch at a time; a context manager."""
 
-    def __init__(self, path: str | os.PathLike[str], group: int, overwrite: bool = False):
-        """Opens the journal of `path` and recovers what whole groups of `group` lines it has."""
+    def __init__(self, path: str | os.PathLike[str], batch_size: int, overwrite: bool = False):
+        """Opens the journal of `path` and recovers what whole batches of `batch_size` lines it has."""
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         if self.path.exists() and not self.part.exists():
@@ -29,7 +29,7 @@ class Journal:
         if overwrite:
             self.part.unlink(missing_ok=True)
         self._file = open(self.part, "ab")  # noqa: SIM115 - closed by __exit__
-        self.lines, length = _whole_groups(self.part, group)
+        self.lines, length = _whole_batches(self.part, batch_size)
         self._file.truncate(length)
         self._synced = time.monotonic()
 
@@ -43,11 +43,11 @@ class Journal:
         """The lines so far."""
         yield from read_lines(self.part)
 
-    def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Adds a group."""
-        self._file.write("".join(json.dumps(row) + "\n" for row in rows).encode("ascii"))
+    def append(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Adds a batch's lines."""
+        self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
         self._file.flush()
-        self.lines += len(rows)
+        self.lines += len(lines)
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
@@ -60,27 +60,27 @@ class Journal:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON Lines file."""
+    """What each line of a JSON Lines file says."""
     with open(path, "rb") as file:
         for line in file:
             yield json.loads(line)
 
 
-def _whole_groups(path: Path, group: int) -> tuple[int, int]:
-    """(lines, bytes) of the leading whole groups: up to the first line that is torn or, after a power cut, not JSON."""
+def _whole_batches(path: Path, batch_size: int) -> tuple[int, int]:
+    """(lines, bytes) of the whole batches before the first line that is torn or, after a power cut, not JSON."""
     lines = length = kept = 0
     with open(path, "rb") as file:
         for line in file:
-            if not line.endswith(b"\n") or not _is_row(line):
+            if not line.endswith(b"\n") or not _is_object(line):
                 break
             lines += 1
             length += len(line)
-            if lines % group == 0:
+            if lines % batch_size == 0:
                 kept = length
-    return lines // group * group, kept
+    return lines // batch_size * batch_size, kept
 
 
-def _is_row(line: bytes) -> bool:
+def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:

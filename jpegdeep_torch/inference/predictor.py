@@ -23,6 +23,7 @@ from ..data.loader import batch_loader
 from ..data.reading import InputReader, Source, source_name
 from ..errors import JpegError, ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
+from ..models import ModelConfig
 from ..presets import Preset, get_preset
 from .sources import Sources, expand_sources
 
@@ -48,15 +49,27 @@ class Prediction:
 
 
 class Observer(Protocol):
-    """Is told when each step of a batch begins and ends; see `Predictor`.
+    """Is told when each step of a batch begins and ends, also where the step raises an error.
 
-    `step` is one of STEPS.  'read' is the wait for a batch: worker processes read it while other steps run, and
-    `batch.stages_ms` says how long they took.  `batch` is None where there is none, as at a stream's end.
+    The four steps run once for every batch, empty ones included.  `stream` runs a batch's 'postprocess' after the next
+    batch's 'forward'.  At its end there is one more 'read', which finds nothing.
     """
 
-    def begin(self, step: str) -> None: ...
+    def begin(self, step: str) -> None:
+        """A step begins.
 
-    def end(self, step: str, batch: Batch | None) -> None: ...
+        Args:
+            step: one of STEPS.  'read' is the wait for a batch, which worker processes read while other steps run.
+        """
+
+    def end(self, step: str, batch: Batch | None) -> None:
+        """The step that began last has ended.
+
+        Args:
+            step: its name.
+            batch: of 'read', what was read (None at the end); of 'prepare', what is prepared; else None.
+                `batch.stages_ms` says how long worker processes took to read it.
+        """
 
 
 class _BySource(Dataset):
@@ -78,7 +91,7 @@ class Predictor(ABC):
         outputs = predictor.forward(predictor.prepare(batch))
         values = predictor.postprocess(outputs, batch.image_sizes)
 
-    Subclasses say which networks they take (`task`), and how outputs become predictions (`postprocess`).
+    Detector and Classifier say which networks they take (`task`) and what `postprocess` makes of outputs.
     """
 
     task: str  # 'detector' or 'classifier'
@@ -109,15 +122,17 @@ class Predictor(ABC):
             observer: is told when each step begins and ends.
 
         Raises:
-            ModelError: an argument is impossible.  BackendUnavailable: the backend cannot run here.
+            ModelError: an argument is impossible.
+            BackendUnavailable: the backend cannot run here.
         """
         if model.config.task != self.task:
             raise ModelError(f"{model.config.name}: a {model.config.task}, expected a {self.task}")
         if batch_size < 1:
-            raise ModelError(f"batch_size is {batch_size}, expected at least 1")
+            raise ModelError(f"batch size is {batch_size}, expected at least 1")
         if workers is not None and workers < 0:
             raise ModelError(f"workers is {workers}, expected 0 or more")
-        self.config, self.batch_size, self.observer = model.config, batch_size, observer
+        self.config: ModelConfig = model.config
+        self.batch_size, self.observer = batch_size, observer
         self.preset = get_preset(preset) if isinstance(preset, str) else preset
         self.runner = get_backend(backend).build(model.eval(), device, precision, (batch_size,))
         self.device = self.runner.device
@@ -128,51 +143,57 @@ class Predictor(ABC):
     def read(self, sources: Sources, first_index: int = 0) -> Iterator[Batch]:
         """Batches of what `sources` stands for, in order, read ahead in `workers` processes.
 
-        What cannot be read stands in a batch's `errors`.  Memory does not grow with the number of sources.
+        Memory does not grow with the number of sources.
 
         Args:
             sources: a path, a JPEG's bytes, a folder (all JPEGs below it), or several of these.
             first_index: the first source's index.
+
+        Returns:
+            Batches of up to `batch_size` images on the CPU: `inputs` (N, C, H, W) each, uint8 pixels or int16
+            coefficients, and `image_sizes` (N, 2) int64.  What cannot be read stands in a batch's `errors` and is not
+            among its N, which may be 0: the other steps take an empty batch too.
         """
         items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
         groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
         start = list(itertools.islice(groups, 2))
         workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
         batches = iter(batch_loader(_BySource(self.reader), itertools.chain(start, groups), workers, self.device))
-        while (batch := self._next(batches)) is not None:
+        while True:
+            with self._observed("read") as seen:
+                batch = seen[0] = next(batches, None)
+            if batch is None:
+                return
             yield batch
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        if self.observer is None:
-            return next(batches, None)
-        self.observer.begin("read")
-        batch = None
-        try:
-            batch = next(batches, None)
-        finally:
-            self.observer.end("read", batch)
-        return batch
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """A batch as the network takes it: floating point, (N, C, H, W) each, on the device."""
+        """The network's inputs, (N, C, H, W) each, on `device` in the precision's dtype; of an empty batch ()."""
         with self._observed("prepare", batch):
+            if not len(batch):
+                return ()
             return prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The network's outputs for what `prepare` made; on a GPU nothing is waited for."""
+        """The network's outputs for what `prepare` made, on `device`; for () they are ().
+
+        A GPU may still be computing them when this returns.
+
+        Returns:
+            Of a detector (class_logits (N, A, C + 1), box_offsets (N, A, 4)), of a classifier (logits (N, C),).
+        """
         with self._observed("forward"):
-            outputs = self.runner(*inputs)
+            outputs = self.runner(*inputs) if inputs else ()
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:
-        """One value per image, on the CPU.
+        """What was found in each of N images, on the CPU; see the class for its form.
 
         Args:
             outputs: of `forward`.
             image_sizes: (N, 2) int64, height and width in pixels of the original images.
         """
         with self._observed("postprocess"):
-            return self._postprocess(outputs, image_sizes)
+            return self._postprocess(outputs, image_sizes) if outputs else []
 
     @abstractmethod
     def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]: ...
@@ -200,14 +221,15 @@ class Predictor(ABC):
     __call__ = predict
 
     def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Prediction]:
-        behind: tuple[Batch, Any] | None = None
+        """Runs the next batch's network before it fetches a batch's predictions."""
+        behind = None
         for batch in self.read(sources, first_index):
             if on_error == "raise" and batch.errors:
                 raise batch.errors[0][1]
-            launched = self._launch(batch) if len(batch) else None
+            launched = batch, *self._launch(batch)
             if behind is not None:
                 yield from self._finish(*behind, on_error)
-            behind = batch, launched
+            behind = launched
         if behind is not None:
             yield from self._finish(*behind, on_error)
 
@@ -222,20 +244,15 @@ class Predictor(ABC):
         event.record(torch.cuda.current_stream(self.device))
         return outputs, event
 
-    def _finish(
-        self, batch: Batch, launched: tuple[tuple[Tensor, ...], Any] | None, on_error: str
-    ) -> Iterator[Prediction]:
-        predictions = {}
-        if launched is not None:
-            values = self._fetched(*launched, batch.image_sizes)
-            for index, name, size, value in zip(batch.indices, batch.names, batch.image_sizes.tolist(), values):
-                predictions[index] = Prediction(index, name, value, tuple(size))
+    def _finish(self, batch: Batch, outputs: tuple[Tensor, ...], event: Any, on_error: str) -> Iterator[Prediction]:
+        values = self._fetch(outputs, event, batch.image_sizes)
+        rows = zip(batch.indices, batch.names, values, batch.image_sizes.tolist(), strict=True)
+        predictions = [Prediction(index, name, value, tuple(size)) for index, name, value, size in rows]
         if on_error == "report":
-            predictions |= {index: Prediction(index, error.name, error=error) for index, error in batch.errors}
-        for index in sorted(predictions):
-            yield predictions[index]
+            predictions += [Prediction(index, error.name, error=error) for index, error in batch.errors]
+        yield from sorted(predictions, key=lambda prediction: prediction.index)
 
-    def _fetched(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:
+    def _fetch(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:
         if self._side is None:
             return self.postprocess(outputs, image_sizes)
         # Beside the next batch's network, and waiting for this batch's alone.
@@ -247,15 +264,17 @@ class Predictor(ABC):
         return values
 
     @contextmanager
-    def _observed(self, step: str, batch: Batch | None = None) -> Iterator[None]:
+    def _observed(self, step: str, batch: Batch | None = None) -> Iterator[list[Batch | None]]:
+        """Tells the observer of a step, and of the batch that stands in the list when the step ends."""
+        seen = [batch]
         if self.observer is None:
-            yield
+            yield seen
             return
         self.observer.begin(step)
         try:
-            yield
+            yield seen
         finally:
-            self.observer.end(step, batch)
+            self.observer.end(step, seen[0])
 
 
 def default_workers(device: torch.device | str) -> int:

@@ -1,4 +1,4 @@
-"""What a caller may hand over: files, folders, bytes, and several of these."""
+"""What may be given to a predictor: files, folders, bytes, and several of these."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sources = Source | os.PathLike | Iterable[Source | os.PathLike]
 def expand_sources(sources: Sources) -> Iterator[Source]:
     """Each JPEG that `sources` stands for: a file, bytes, a folder (all JPEGs below it, by name), or several of these.
 
-    Lazy: a folder is listed when its turn comes.
+    A folder is listed when its turn comes, not before.
     """
     if isinstance(sources, (bytes, bytearray, memoryview)):
         yield bytes(sources)
@@ -30,7 +30,11 @@ def expand_sources(sources: Sources) -> Iterator[Source]:
 
 
 def walk_jpegs(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """The JPEGs in `folder` and below, a folder's entries by name; linked files, but not linked folders."""
+    """The JPEGs in `folder` and below, each folder's entries by name; linked files, but not what is in linked folders.
+
+    Raises:
+        DatasetError: a folder cannot be listed.
+    """
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)

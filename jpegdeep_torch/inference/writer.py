@@ -1,4 +1,4 @@
-"""Detections of many files as JSON Lines and pictures, resumable."""
+"""Detections of many files as JSON Lines and as images with the boxes drawn in, resumable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,26 @@ import torch
 from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
+from ..data.coco import coco_results, rounded_detections
 from ..errors import DatasetError, JpegError
 from ..utils.files import written_whole
 from .detector import Detector
-from .drawing import contact_sheets, draw_detections, draw_truth, load_picture, side_by_side
+from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_truth, load_image, side_by_side
 from .journal import Journal, read_lines
 from .predictor import Prediction
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
-_SUFFIX = {"jpeg": ".jpg", "png": ".png"}
-_DRAWERS = 4  # threads: Pillow decodes and encodes without holding Python's lock
+_DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which detections are kept: score at least `score`, labels in `labels` (None: all), the best `top` (None: all)."""
+    """Which detections of an image are kept.
+
+    score: the least score.
+    top: how many at most, the best ones (None: all).
+    labels: of which classes (None: all).
+    """
 
     score: float = 0.0
     top: int | None = None
@@ -40,38 +46,78 @@ class Selection:
         keep = found["scores"] >= self.score
         if self.labels is not None:
             keep &= torch.isin(found["labels"], torch.tensor(self.labels, dtype=torch.int64))
-        rows = keep.nonzero().squeeze(1)[: self.top]
-        return {key: value[rows] for key, value in found.items()}
+        kept = keep.nonzero().squeeze(1)[: self.top]
+        return {key: value[kept] for key, value in found.items()}
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How pictures are made: 'jpeg' or 'png', with the annotation beside them where `truth` finds one."""
+class DrawingOptions:
+    """How images are drawn.
+
+    folder: where they go.
+    format: 'jpeg' or 'png'.
+    ground_truth: finds the annotation that is drawn beside the detections.
+    """
 
     folder: Path
-    kind: str = "jpeg"
-    truth: GroundTruth | None = None
+    format: str = "jpeg"
+    ground_truth: GroundTruth | None = None
+
+    def path(self, index: int, name: str) -> Path:
+        """Where the image goes; numbered, so that files of one name in several folders stay apart and in order."""
+        return self.folder / f"{index:06d}_{Path(name).stem}{'.jpg' if self.format == 'jpeg' else '.png'}"
 
 
 @dataclass
 class PredictionSummary:
-    """What a run came to.  `done_before` were there already."""
+    """What a run came to.
+
+    images: how many were read, or failed to be.
+    done_before: how many an earlier run into the same folder had done.
+    failed: (name, reason) of each that could not be read.
+    """
 
     images: int = 0
     done_before: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def row_of(answer: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """The JSON of one answer: boxes in pixels to 0.01, scores to 5 digits."""
-    if answer.error is not None:
-        return {"file": answer.name, "error": answer.error.reason}
-    boxes = answer.value["boxes"].double().tolist()
+def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
+    """What a line of the results says of one file; numbers as `rounded_detections` has them."""
+    if prediction.error is not None:
+        return {"file": prediction.name, "error": prediction.error.reason}
     found = [
-        {"label": label, "class": class_names[label - 1], "score": round(score, 5), "box": [round(v, 2) for v in box]}
-        for box, score, label in zip(boxes, answer.value["scores"].tolist(), answer.value["labels"].tolist())
+        {"label": label, "class": class_names[label - 1], "score": score, "box": box}
+        for box, score, label in rounded_detections(prediction.value)
     ]
-    return {"file": answer.name, "height": answer.image_size[0], "width": answer.image_size[1], "detections": found}
+    height, width = prediction.image_size
+    return {"file": prediction.name, "height": height, "width": width, "detections": found}
+
+
+def to_coco(line: dict[str, Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """COCO's results from a line of the results.
+
+    An image's id is its file's name without suffix: a number where it is one.
+    """
+    stem, found = Path(line["file"]).stem, line.get("detections", ())
+    columns = {"boxes": [item["box"] for item in found], "scores": [item["score"] for item in found]}
+    columns["labels"] = [item["label"] for item in found]
+    return coco_results([columns], [int(stem) if stem.isascii() and stem.isdigit() else stem], category_ids)
+
+
+@contextmanager
+def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]], None]]:
+    """Writes a JSON list, an item per line; what this gives is called with each part of the items."""
+    separator = "["
+
+    def add(items: Iterable[Any]) -> None:
+        nonlocal separator
+        for item in items:
+            write(f"{separator}\n{json.dumps(item)}")
+            separator = ","
+
+    yield add
+    write("\n]\n" if separator == "," else "[\n]\n")
 
 
 def predict(
@@ -80,79 +126,69 @@ def predict(
     write: Callable[[list[dict[str, Any]]], None],
     *,
     selection: Selection = Selection(),
-    drawing: Drawing | None = None,
+    drawing: DrawingOptions | None = None,
     strict: bool = False,
     first_index: int = 0,
-    tally: PredictionSummary | None = None,
+    summary: PredictionSummary | None = None,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> PredictionSummary:
-    """Runs the detector over `sources` and hands rows to `write`, in order, a batch at a time, its pictures done.
+    """Runs the detector over `sources` and hands over what it finds, in their order, a batch at a time.
 
-    `strict`: the first file that cannot be read raises its JpegError; else its row has an 'error', and `on_error` hears
-    of it.  `progress` is told how many images each batch finished.
+    Args:
+        write: is called with a batch's lines (`to_json`) when its images are drawn.
+        selection: which detections are kept.
+        drawing: whether and how images are drawn.
+        strict: the first file that cannot be read raises its JpegError; else its line says what is wrong.
+        first_index: the first source's index.
+        summary: is added to and returned (default: a new one).
+        on_error: is called with the name of a file that cannot be read or drawn, and the reason.
+        progress: is called with the number of images of each batch.
     """
-    tally = tally if tally is not None else PredictionSummary()
+    summary = summary if summary is not None else PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
-        group = waiting.popleft()
-        for answer, drawn in group:
-            if drawn is not None and (problem := drawn.result()) is not None:
-                on_error(answer.name, problem)
-            if answer.error is not None:
-                tally.failed.append((answer.name, answer.error.reason))
-                on_error(answer.name, answer.error.reason)
-        write([row_of(answer, detector.class_names) for answer, _ in group])
-        tally.images += len(group)
-        progress(len(group))
+        batch = waiting.popleft()
+        for prediction, drawn in batch:
+            if prediction.error is not None:
+                summary.failed.append((prediction.name, prediction.error.reason))
+                on_error(prediction.name, prediction.error.reason)
+            elif drawn is not None and (reason := drawn.result()) is not None:
+                on_error(prediction.name, reason)
+        write([to_json(prediction, detector.class_names) for prediction, _ in batch])
+        summary.images += len(batch)
+        progress(len(batch))
 
-    with ThreadPoolExecutor(_DRAWERS, thread_name_prefix="draw") as drawers:
-        for group in _groups(detector, sources, strict, first_index, selection):
-            draw = drawers.submit if drawing is not None else None
-            waiting.append(
-                [
-                    (a, draw(_draw, a, detector.class_names, drawing) if draw and a.error is None else None)
-                    for a in group
-                ]
-            )
+    stream = detector.stream(sources, "raise" if strict else "report", first_index)
+    kept = (p if p.error is not None else replace(p, value=selection(p.value)) for p in stream)
+    with ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="draw") as threads:
+
+        def drawn(prediction: Prediction) -> Future | None:
+            wanted = drawing is not None and prediction.error is None
+            return threads.submit(_draw, prediction, detector.class_names, drawing) if wanted else None
+
+        while batch := list(itertools.islice(kept, detector.batch_size)):
+            waiting.append([(prediction, drawn(prediction)) for prediction in batch])
             if len(waiting) > 2:
                 commit()
         while waiting:
             commit()
-    return tally
+    return summary
 
 
-def _groups(
-    detector: Detector, sources: Iterable[str], strict: bool, first_index: int, selection: Selection
-) -> Iterator[list[Prediction]]:
-    """The stream in groups of a batch, with what is left out left out."""
-    stream = detector.stream(sources, "raise" if strict else "report", first_index)
-    kept = (a if a.error is not None else Prediction(a.index, a.name, selection(a.value), a.image_size) for a in stream)
-    return iter(lambda: list(itertools.islice(kept, detector.batch_size)), [])
-
-
-def picture_path(drawing: Drawing, index: int, name: str) -> Path:
-    """Numbered, so that files of one name in several folders stay apart and in order."""
-    return drawing.folder / f"{index:06d}_{Path(name).stem}{_SUFFIX[drawing.kind]}"
-
-
-def _draw(answer: Prediction, class_names: Sequence[str], drawing: Drawing) -> str | None:
-    """Makes one picture; -> what went wrong, if anything: the detections are worth keeping without it."""
+def _draw(prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions) -> str | None:
+    """Draws one image -> what went wrong, if anything: the detections are worth keeping without it."""
     try:
-        picture, _ = load_picture(answer.name)
+        image, _ = load_image(prediction.name)
     except JpegError as error:
         return error.reason
-    objects = drawing.truth.objects(answer.name) if drawing.truth is not None else None
-    beside = [draw_truth(picture.copy(), *objects, class_names)] if objects is not None else []
-    whole = side_by_side([draw_detections(picture, answer.value, class_names), *beside]) if beside else (
-        draw_detections(picture, answer.value, class_names)
-    )  # fmt: skip
-    path = picture_path(drawing, answer.index, answer.name)
+    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
+    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names)]
+    whole = side_by_side([draw_detections(image, prediction.value, class_names), *beside])
+    path = drawing.path(prediction.index, prediction.name)
     temporary = path.with_name(f".{path.name}.tmp")
-    whole.save(
-        temporary, "JPEG" if drawing.kind == "jpeg" else "PNG", **({"quality": 88} if drawing.kind == "jpeg" else {})
-    )
+    whole.save(temporary, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
     os.replace(temporary, path)
     return None
 
@@ -162,11 +198,19 @@ def predict_to_folder(
     sources: Iterable[str],
     folder: str | os.PathLike[str],
     *,
-    drawing: Drawing | None = None,
+    drawing: DrawingOptions | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> PredictionSummary:
-    """`predict` into `folder`/detections.jsonl; goes on where an earlier, killed run of the same list stopped."""
+    """`predict` into `folder`/detections.jsonl; goes on where an earlier, killed run over the same sources stopped.
+
+    Args:
+        overwrite: start anew.
+        options: `selection`, `strict`, `on_error` and `progress` of `predict`.
+
+    Raises:
+        DatasetError: the folder has a run over other sources.
+    """
     folder = Path(folder)
     if drawing is not None:
         drawing.folder.mkdir(parents=True, exist_ok=True)
@@ -174,55 +218,39 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        tally = PredictionSummary()
-        for row, name in itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)):
-            if row is None or name is None or row["file"] != name:
-                there = row["file"] if row else "nothing"
+        summary = PredictionSummary()
+        for line, name in itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)):
+            if line is None or name is None or line["file"] != name:
+                there = line["file"] if line else "nothing"
                 raise DatasetError(
                     f"{folder}: holds a run of other files (there {there}, now {name or 'nothing'} in place "
-                    f"{tally.done_before + 1}); choose another folder, or overwrite"
+                    f"{summary.done_before + 1}); choose another folder, or overwrite"
                 )
-            tally.done_before += 1
-            if "error" in row:
-                tally.failed.append((row["file"], row["error"]))
-        predict(
-            detector, sources, journal.append, drawing=drawing, first_index=tally.done_before, tally=tally, **options
-        )
+            summary.done_before += 1
+            if "error" in line:
+                summary.failed.append((line["file"], line["error"]))
+        options |= {"drawing": drawing, "first_index": summary.done_before, "summary": summary}
+        predict(detector, sources, journal.append, **options)
         journal.finish()
-    return tally
-
-
-def coco_rows(rows: Iterable[dict[str, Any]], category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """COCO's results from JSON lines.  An image's id is its file's name without suffix: a number where it is one."""
-    for row in rows:
-        stem = Path(row["file"]).stem
-        image_id = int(stem) if stem.isascii() and stem.isdigit() else stem
-        for item in row.get("detections", ()):
-            x, y, right, bottom = item["box"]
-            box = [x, y, round(right - x, 2), round(bottom - y, 2)]
-            category = category_ids[item["label"] - 1]
-            yield {"image_id": image_id, "category_id": category, "bbox": box, "score": item["score"]}
+    return summary
 
 
 def write_coco(folder: str | os.PathLike[str], category_ids: Sequence[int]) -> Path:
-    """`folder`/detections.json from its detections.jsonl, a row in memory at a time; whole or not at all."""
+    """`folder`/detections.json from its detections.jsonl, a line in memory at a time; whole or not at all."""
     path = Path(folder) / "detections.json"
-    with written_whole(path) as temporary, open(temporary, "w", encoding="ascii") as file:
-        file.write("[")
-        for count, row in enumerate(coco_rows(read_lines(Path(folder) / RESULTS), category_ids)):
-            file.write((",\n" if count else "\n") + json.dumps(row))
-        file.write("\n]\n")
+    with written_whole(path) as name, open(name, "w", encoding="ascii") as file, json_list(file.write) as add:
+        for line in read_lines(Path(folder) / RESULTS):
+            add(to_coco(line, category_ids))
     return path
 
 
-def write_contact_sheets(folder: str | os.PathLike[str], drawing: Drawing) -> list[Path]:
-    """`folder`/contact_sheet_001.jpg ... of all pictures of the run."""
+def write_contact_sheets(folder: str | os.PathLike[str], drawing: DrawingOptions) -> list[Path]:
+    """`folder`/contact_sheet_001.jpg ... of all images that the run drew."""
     paths = []
-    rows = enumerate(read_lines(Path(folder) / RESULTS))
-    pictures = (picture_path(drawing, index, row["file"]) for index, row in rows if "error" not in row)
-    for number, sheet in enumerate(contact_sheets(p for p in pictures if p.is_file()), start=1):
-        path = Path(folder) / f"contact_sheet_{number:03d}.jpg"
-        with written_whole(path) as temporary:
-            sheet.save(temporary, "JPEG", quality=88)
-        paths.append(path)
+    lines = enumerate(read_lines(Path(folder) / RESULTS))
+    images = (drawing.path(index, line["file"]) for index, line in lines if "error" not in line)
+    for number, sheet in enumerate(contact_sheets(path for path in images if path.is_file()), start=1):
+        paths.append(Path(folder) / f"contact_sheet_{number:03d}.jpg")
+        with written_whole(paths[-1]) as temporary:
+            sheet.save(temporary, "JPEG", quality=JPEG_QUALITY)
     return paths

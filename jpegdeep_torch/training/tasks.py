@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..data.coco import coco_results
 from ..data.dataset import Batch
 from ..detection import ssd300_anchors
 from ..detection.loss import Loss, multibox_loss
 from ..detection.matcher import Targets, match_anchors
-from ..evaluation.coco import coco_results, evaluate_coco
+from ..evaluation.coco import evaluate_coco
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
 from ..inference.classifier import Classifier

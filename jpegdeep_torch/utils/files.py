@@ -16,7 +16,11 @@ from ..errors import CheckpointError, DatasetError
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """`path`, where a file of that name can be written; before long work, so that it is not lost."""
+    """`path`, where a file of that name can be written; before long work, so that it is not lost.
+
+    Raises:
+        CheckpointError: it is a folder, or there is no folder for it.
+    """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected the name of a file to write")
@@ -42,22 +46,37 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Makes the folder `path`, and those above it, where it is not there yet; DatasetError where it cannot be made."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be made ({error.strerror or error})") from None
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a file, whole or not at all, in UTF-8; DatasetError where it cannot be written."""
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from None
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike[str], record: Any) -> None:
+    """`write_text` of JSON on one line.  NaN becomes null: JSON has no NaN."""
+    write_text(path, json.dumps(_finite(record), allow_nan=False) + "\n")
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """The file's SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def write_json(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
-    """Writes a record; the file appears only when it is complete.  NaN becomes null: JSON has no NaN."""
-    try:
-        with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(_finite(record), allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def _finite(value: Any) -> Any:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jpegdeep_torch.data.coco import export_coco
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
 from tests.browser import open_browser
+from tests.coco_export import export_coco
 from tests.shapes import NAMES, run
 
 

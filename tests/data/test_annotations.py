@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from jpegdeep_torch.data.annotations import DatasetIssues
-from jpegdeep_torch.data.coco import export_coco, read_coco
+from jpegdeep_torch.data.coco import read_coco
 from jpegdeep_torch.data.imagenet import read_imagenet
 from jpegdeep_torch.data.voc import class_names_in, find_voc_folder, read_voc
 from jpegdeep_torch.errors import DatasetError
+from tests.coco_export import export_coco
 
 NAMES = ("cat", "dog")
 
@@ -92,15 +93,15 @@ def test_voc_strict_names_file_and_object_lenient_counts(voc, kind):
     with pytest.raises(DatasetError) as caught:
         read_voc(root, "test", NAMES)
     assert all(word in str(caught.value) for word in ("a.xml", *words)), str(caught.value)
-    problems = DatasetIssues(lenient=True)
-    images = {image.name: image for image in read_voc(root, "test", NAMES, problems=problems)}
-    assert dict(problems.counts) == {kind: 1} and "b" in images and kind in problems.summary()[0]
+    issues = DatasetIssues(lenient=True)
+    images = {image.name: image for image in read_voc(root, "test", NAMES, issues=issues)}
+    assert dict(issues.counts) == {kind: 1} and "b" in images and kind in issues.summary()[0]
     assert ("a" not in images) if left is None else len(images["a"].labels) == left
 
 
 def test_voc_keeps_the_inside_of_a_box_when_lenient(voc):
     root = voc({"a": xml(item(box=("-5", "6", "70", "40")) + item(box=("100", "6", "120", "40")))})
-    (image,) = read_voc(root, "test", NAMES, problems=DatasetIssues(lenient=True))
+    (image,) = read_voc(root, "test", NAMES, issues=DatasetIssues(lenient=True))
     assert image.boxes.tolist() == [[0, 6, 64, 40]]
 
 
@@ -129,9 +130,9 @@ def test_bccd_is_read_whole(shared):
     assert len(images) == 72 and sum(len(image.labels) for image in images) == 945
     with pytest.raises(DatasetError, match=r"BloodImage_00338\.xml: object 13 \(RBC\)"):
         read_voc(root, "trainval", ("RBC", "WBC", "Platelets"))
-    problems = DatasetIssues(lenient=True)
-    assert len(read_voc(root, "trainval", ("RBC", "WBC", "Platelets"), problems=problems)) == 292
-    assert problems.counts == {"degenerate box": 2}
+    issues = DatasetIssues(lenient=True)
+    assert len(read_voc(root, "trainval", ("RBC", "WBC", "Platelets"), issues=issues)) == 292
+    assert issues.counts == {"degenerate box": 2}
 
 
 @pytest.fixture
@@ -181,9 +182,9 @@ def test_coco_strict_names_the_annotation_lenient_counts(coco, change, kind, wor
     root = coco(lambda data: data["annotations"][0].update(change))
     with pytest.raises(DatasetError, match=words):
         read_coco(root, "val2017")
-    problems = DatasetIssues(lenient=True)
-    read_coco(root, "val2017", problems=problems)
-    assert dict(problems.counts) == {kind: 1}
+    issues = DatasetIssues(lenient=True)
+    read_coco(root, "val2017", issues=issues)
+    assert dict(issues.counts) == {kind: 1}
 
 
 def test_coco_says_what_is_missing(coco):

@@ -57,14 +57,14 @@ def test_pixels_and_luma_only(folder):
     assert (batch.inputs[0][0].permute(1, 2, 0).numpy() == reencode(pixels)[0]).all()
 
 
-@pytest.mark.parametrize("dct", ["native", "reencode"])
+@pytest.mark.parametrize("coefficients", ["native", "reencode"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_jpeg_works_or_says_why_not(kind, dct):
+def test_every_kind_of_jpeg_works_or_says_why_not(kind, coefficients):
     data = jpeg(**KINDS[kind])
     (rgb,) = make_loader([data], RGB, REENCODE)
     assert rgb.inputs[0].float().std() > 10
-    loader = make_loader([data], DCT, get_preset("voc", dct))
-    if kind == "CMYK" and dct == "native":
+    loader = make_loader([data], DCT, get_preset("voc", coefficients))
+    if kind == "CMYK" and coefficients == "native":
         with pytest.raises(JpegError, match=r"<bytes 0>: .*CMYK"):
             list(loader)
         return
@@ -76,8 +76,8 @@ def test_every_kind_of_jpeg_works_or_says_why_not(kind, dct):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("config", [RGB, DCT], ids=lambda c: c.name)
-@pytest.mark.parametrize("dct", ["native", "reencode"])
-def test_broken_files_are_skipped_and_named_or_raise(workers, config, dct, tmp_path):
+@pytest.mark.parametrize("coefficients", ["native", "reencode"])
+def test_broken_files_are_skipped_and_named_or_raise(workers, config, coefficients, tmp_path):
     sources = []
     for kind, (data, _) in BROKEN.items():
         path = tmp_path / f"{kind}.jpg"
@@ -85,14 +85,14 @@ def test_broken_files_are_skipped_and_named_or_raise(workers, config, dct, tmp_p
         sources += [jpeg(), path]
     sources += [tmp_path / "absent.jpg", jpeg()]
     settings = {"batch_size": 3, "workers": workers}
-    loader = make_loader(sources, config, get_preset("voc", dct), on_error="skip", **settings)
+    loader = make_loader(sources, config, get_preset("voc", coefficients), on_error="skip", **settings)
     for _ in range(2):
         batches = list(loader)
         assert [i for b in batches for i in b.indices] == [0, 2, 4, 6, 8, 10, 13]
         assert [name for name, _ in loader.skipped] == [str(tmp_path / f"{k}.jpg") for k in [*BROKEN, "absent"]]
     assert all(len(b.inputs[0]) == len(b) for b in batches)
     with pytest.raises(JpegError) as caught:
-        list(make_loader(sources, config, get_preset("voc", dct), **settings))
+        list(make_loader(sources, config, get_preset("voc", coefficients), **settings))
     assert str(tmp_path / "empty.jpg") in str(caught.value)
 
 
@@ -120,13 +120,13 @@ def test_prepare_inputs():
 
 def test_imagenet_preset_cuts_the_middle():
     config = model_config("vgg16_dct")
-    for dct in ("reencode", "native"):
-        (batch,) = make_loader([jpeg(picture(300, 400))], config, get_preset("imagenet", dct))
+    for coefficients in ("reencode", "native"):
+        (batch,) = make_loader([jpeg(picture(300, 400))], config, get_preset("imagenet", coefficients))
         assert batch.inputs[0].shape == (1, 64, 28, 28) and batch.inputs[1].shape == (1, 128, 14, 14)
     wide = np.zeros((256, 600, 3), np.uint8)
     wide[:, 188:412] = 255  # 224 in the middle
-    for dct in ("reencode", "native"):
-        (batch,) = make_loader([jpeg(wide, quality=100)], config, get_preset("imagenet", dct))
+    for coefficients in ("reencode", "native"):
+        (batch,) = make_loader([jpeg(wide, quality=100)], config, get_preset("imagenet", coefficients))
         assert (batch.inputs[0][0, 0] > 1000).all()  # DC of white is 8 * 127
 
 

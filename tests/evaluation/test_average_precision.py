@@ -60,7 +60,7 @@ def test_the_rules_of_the_kit():
             (0.3, 1, [10, 10, 30, 30]),  # the object again, by a lower score than the next
             (0.9, 1, [11, 10, 31, 30]),
             (0.8, 1, [50, 50, 70, 70]),  # difficult
-            (0.7, 1, [50, 50, 70, 71]),  # ... twice is still neutral
+            (0.7, 1, [50, 50, 70, 71]),  # ... twice is still ignored
             (0.6, 2, [11, 11, 30, 30]),
             (0.5, 2, [80, 80, 90, 90]),
             (0.4, 3, [10, 10, 30, 30]),  # no object of its class

@@ -9,11 +9,12 @@ import json
 import numpy as np
 import pytest
 
-from jpegdeep_torch.data.coco import export_coco
+from jpegdeep_torch.data.coco import coco_results
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import BackendUnavailable, DatasetError
 from jpegdeep_torch.evaluation import coco
 from jpegdeep_torch.evaluation.average_precision import average_precision
+from tests.coco_export import export_coco
 
 NAMES = ("RBC", "WBC", "Platelets")
 
@@ -106,7 +107,7 @@ def test_bccd_exported_to_coco_gives_pycocotools_figures(shared, tmp_path):
         for column, value in zip(found[name], (box, score, label)):
             column.append(value)
     dicts = [dict(zip(("boxes", "scores", "labels"), found[image.name])) for image in images]
-    rows = coco.coco_results(dicts, range(1, len(images) + 1), [1, 2, 3])
+    rows = coco_results(dicts, range(1, len(images) + 1), [1, 2, 3])
     assert compare(tmp_path / "truth.json", rows, [1, 2, 3], NAMES).figures["AP50"] > 0.4
 
 
@@ -135,7 +136,7 @@ def test_some_images_only(tmp_path):
 
 def test_results_have_width_and_height_and_the_right_ids():
     found = [{"boxes": np.array([[1.0, 2, 11, 22]]), "scores": np.array([0.5]), "labels": np.array([2])}]
-    assert coco.coco_results(found, [139], [17, 18]) == [
+    assert coco_results(found, [139], [17, 18]) == [
         {"image_id": 139, "category_id": 18, "bbox": [1, 2, 10, 20], "score": 0.5}
     ]
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 import torch
 
-from jpegdeep_torch.errors import BackendUnavailable, CheckpointError, DatasetError, JpegError
+from jpegdeep_torch.data import Batch
+from jpegdeep_torch.errors import BackendUnavailable, CheckpointError, JpegError, ModelError
 from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.inference.sources import expand_sources
 from jpegdeep_torch.keras import convert_keras
@@ -48,7 +49,8 @@ def test_a_converted_checkpoint_gives_the_golden_detections_in_original_pixels(s
     convert_keras(unpacked(name), tmp_path / "w.safetensors")
     detector = Detector.load(tmp_path / "w.safetensors")
     height, width = 375, 500
-    (found,) = detector.answer(golden_inputs(name, golden), torch.tensor([[height, width]]))
+    batch = Batch(tuple(golden_inputs(name, golden)), torch.tensor([[height, width]]), [0], [name])
+    (found,) = detector.postprocess(detector.forward(detector.prepare(batch)), batch.image_sizes)
     expected = torch.from_numpy(golden["detections"][0])
     boxes = expected[:, 2:] * torch.tensor([width / 300, height / 300] * 2)
     limits = torch.tensor([width, height] * 2)
@@ -63,10 +65,10 @@ def test_order_is_kept_whatever_reads(weights, dataset):
     results = {}
     for workers in (0, 1, 4):
         detector = Detector.load(weights(), batch_size=4, workers=workers)
-        answers = list(detector.stream(shuffled))
-        assert [answer.name for answer in answers] == shuffled
-        assert [answer.index for answer in answers] == list(range(len(files)))
-        results[workers] = [answer.value for answer in answers]
+        predictions = list(detector.stream(shuffled))
+        assert [prediction.name for prediction in predictions] == shuffled
+        assert [prediction.index for prediction in predictions] == list(range(len(files)))
+        results[workers] = [prediction.value for prediction in predictions]
     for workers in (1, 4):
         assert all(same(a, b) for a, b in zip(results[0], results[workers], strict=True))
     alone = [Detector.load(weights(), workers=0)(path)[0] for path in shuffled[:3]]
@@ -112,20 +114,20 @@ def test_bad_files_raise_are_left_out_or_reported(weights, dataset, tmp_path):
     with pytest.raises(JpegError, match=r"cut\.jpg"):
         detector(mixed)
     assert len(detector(mixed, on_error="skip")) == 2
-    answers = list(detector.stream(mixed, on_error="report"))
-    assert [answer.error is None for answer in answers] == [False, True, False, False, False, True]
-    assert [answer.index for answer in answers] == list(range(6))
-    assert [Path(a.error.name).name for a in answers if a.error] == [path.name for path in bad]
-    good = [answer.value for answer in answers if answer.error is None]
+    predictions = list(detector.stream(mixed, on_error="report"))
+    assert [prediction.error is None for prediction in predictions] == [False, True, False, False, False, True]
+    assert [prediction.index for prediction in predictions] == list(range(6))
+    assert [Path(p.error.name).name for p in predictions if p.error] == [path.name for path in bad]
+    good = [prediction.value for prediction in predictions if prediction.error is None]
     assert all(nearly(a, b) for a, b in zip(good, detector(files[:2])))
-    with pytest.raises(DatasetError, match="on_error is 'ignore'"):
+    with pytest.raises(ModelError, match="on_error is 'ignore'"):
         detector(mixed, on_error="ignore")
 
 
 def test_mistakes_are_named(weights, tmp_path):
-    with pytest.raises(DatasetError, match="batch size is 0"):
+    with pytest.raises(ModelError, match="batch size is 0"):
         Detector.load(weights(), batch_size=0)
-    with pytest.raises(DatasetError, match="workers is -1"):
+    with pytest.raises(ModelError, match="workers is -1"):
         Detector.load(weights(), workers=-1)
     with pytest.raises(CheckpointError, match="no such file"):
         Detector.load(tmp_path / "absent.safetensors")
@@ -170,13 +172,13 @@ def test_many_files_with_bad_ones_in_flat_memory(weights, dataset, tmp_path, req
     one_by_one = Detector.load(weights(), batch_size=1, workers=0)
     expected = [one_by_one(path)[0] for path in originals]
     process, memory, failed = psutil.Process(), [], []
-    for answer in detector.stream(folder, on_error="report"):
-        k = answer.index
-        if answer.error is not None:
+    for prediction in detector.stream(folder, on_error="report"):
+        k = prediction.index
+        if prediction.error is not None:
             failed.append(k)
-            assert answer.error.name == str(folder / f"{k:06d}.jpg")
+            assert prediction.error.name == str(folder / f"{k:06d}.jpg")
         else:
-            assert nearly(answer.value, expected[k % len(originals)]), answer.name
+            assert nearly(prediction.value, expected[k % len(originals)]), prediction.name
         if k % 50 == 0:
             family = [process, *process.children(recursive=True)]
             memory.append(sum(member.memory_info().rss for member in family) / 2**20)
