@@ -9,6 +9,7 @@ from .jpeg import Planes, read_dct, read_many, read_planes
 from .keras import convert_keras
 from .models import create_model, list_models
 from .presets import PRESETS, get_preset
+from .training.run import TrainingResult, train
 from .utils.memory import keep_freed_memory
 from .weights import load_model, load_weights, read_info, save_weights
 
@@ -27,6 +28,7 @@ __all__ = [
     "ModelError",
     "NMSConfig",
     "Planes",
+    "TrainingResult",
     "convert_keras",
     "create_model",
     "detect",
@@ -44,4 +46,5 @@ __all__ = [
     "read_planes",
     "save_weights",
     "ssd300_anchors",
+    "train",
 ]
