@@ -7,10 +7,12 @@ torchrun --nproc-per-node 4 -m jpegdeep_torch train CONFIG.toml
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,19 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    with _bar(" images", delay=2) as checking, _bar(" steps", delay=2) as steps:
-        first = _is_first()
+    first = _is_first()
+    with contextlib.ExitStack() as stack:
+        bars = [stack.enter_context(_bar(" images", delay=2))]
 
         def begin(done: int, last: int) -> None:
-            checking.close()
-            steps.reset(last)
-            steps.update(done)
+            bars.pop().close()  # all images are looked at
+            bars.append(stack.enter_context(_bar(" steps", total=last, initial=done)))
 
         def step(done: int, shown: dict[str, str]) -> None:
-            steps.set_postfix(shown, refresh=False)
-            steps.update(done - steps.n)
+            bars[0].set_postfix(shown, refresh=False)
+            bars[0].update(done - bars[0].n)
 
-        display = Display(_say if first else lambda line: None, step, checked=checking.update, begin=begin)
+        display = Display(_say if first else lambda line: None, step, checked=bars[0].update, begin=begin)
         done = train(
             args.config, output=args.output, root=args.root, init=args.init, changes=args.changes,
             resume=args.resume, display=display,
@@ -93,9 +95,9 @@ def _is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _bar(unit: str, delay: float = 0) -> tqdm:
+def _bar(unit: str, **options: Any) -> tqdm:
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    options = {"mininterval": interval, "dynamic_ncols": True, "disable": not _is_first(), "delay": delay}
+    options |= {"mininterval": interval, "dynamic_ncols": True, "disable": not _is_first()}
     return tqdm(unit=unit, file=sys.stderr, **options)
 
 
