@@ -62,20 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 def _train(args: argparse.Namespace) -> None:
     first = _is_first()
     with contextlib.ExitStack() as stack:
-        bars = [stack.enter_context(_bar(" images", delay=2))]
+        checking = stack.enter_context(_bar(" images", delay=2))
+        steps: list[tqdm] = []
+
+        def say(line: str) -> None:
+            checking.close()  # all images are looked at when there is something to say
+            if first:
+                _say(line)
 
         def begin(done: int, last: int) -> None:
-            bars.pop().close()  # all images are looked at
-            bars.append(stack.enter_context(_bar(" steps", total=last, initial=done)))
+            steps.append(stack.enter_context(_bar(" steps", total=last, initial=done)))
 
         def step(done: int, shown: dict[str, str]) -> None:
-            bars[0].set_postfix(shown, refresh=False)
-            bars[0].update(done - bars[0].n)
+            steps[0].set_postfix(shown, refresh=False)
+            steps[0].update(done - steps[0].n)
 
-        display = Display(_say if first else lambda line: None, step, checked=bars[0].update, begin=begin)
         done = train(
-            args.config, output=args.output, root=args.root, init=args.init, changes=args.changes,
-            resume=args.resume, display=display,
+            args.config, output=args.output, root=args.root, init=args.init, changes=args.changes, resume=args.resume,
+            display=Display(say, step, checked=checking.update, begin=begin),
         )  # fmt: skip
     if first:
         _say(f"{done.folder}: " + ", ".join(f"{name} {value:.4f}" for name, value in done.figures.items()))
