@@ -80,8 +80,8 @@ def measure_scaling(
 
     A row: `model`, `coefficients`, `varies` ('batch', 'threads', 'workers' or 'megapixels'), `cost` with its unit,
     `sizes`, `costs`, and `fit`: `kind` 'power', or 'line' with `start` and `slope`, where a part of the cost does not
-    grow; both with `exponent` (of a power law through the same points) and `spread`, the largest relative distance of a point
-    from the law of that kind.  `seconds` a point and kind of network.  Images are mosaics of `jpegs`.
+    grow; both with `exponent` (of a power law through the same points) and `spread`, the largest relative distance of
+    a point from the law of that kind.  `seconds` a point and kind of network.  Images are mosaics of `jpegs`.
     """
     mosaics = {tiles: mosaic_jpegs(jpegs, tiles, _FILES) for tiles in ladder.tiles}
     rows = []

@@ -41,17 +41,13 @@ def add_coefficients_argument(
 
 
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs `main(argv)` as a process does, which keeps the memory that it frees (`utils.memory.keep_freed_memory`).
-
-    OpenCV starts no threads in it.
+    """Runs `main(argv)` as a process does: it keeps the memory that it frees, and OpenCV starts no threads in it.
 
     Returns:
         The exit status: main's own (None is 0), 2 for a JpegDeepError, 130 for Ctrl-C.
     """
-    from ..jpeg.pixels import use_one_opencv_thread  # here, so that importing this imports no OpenCV
-
     keep_freed_memory()
-    use_one_opencv_thread()
+    stop_opencv_threads()
     try:
         status = main(argv) or 0
         sys.stdout.flush()  # a closed pipe shows here rather than at the interpreter's end
@@ -64,6 +60,12 @@ def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequen
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def stop_opencv_threads() -> None:
+    """OpenCV starts no threads in this process; where it is not imported, as by `jpegdeep --help`, nothing happens."""
+    if pixels := sys.modules.get("jpegdeep_torch.jpeg.pixels"):
+        pixels.use_one_opencv_thread()
 
 
 def _one_line(message: str) -> str:

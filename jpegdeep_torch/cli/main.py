@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from .command import Parser, run_command
+from .command import Parser, run_command, stop_opencv_threads
 
 COMMANDS = {  # the words that name it -> (its module in this folder and function, what it does)
     "predict": ("predict:main", "find objects in JPEG files: JSON Lines or COCO results, and pictures with boxes"),
@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         count = len(words.split())
         if arguments[:count] == words.split():
             module, _, function = place.partition(":")
-            return getattr(importlib.import_module(f".{module}", __package__), function)(arguments[count:])
+            command = getattr(importlib.import_module(f".{module}", __package__), function)
+            stop_opencv_threads()  # as run_command did, before there was OpenCV
+            return command(arguments[count:])
     group = "eval " if arguments[:1] == ["eval"] else ""
     summaries = {words[len(group) :]: summary for words, (_, summary) in COMMANDS.items() if words.startswith(group)}
     listing = "\n".join(f"  {words:14} {summary}" for words, summary in summaries.items())

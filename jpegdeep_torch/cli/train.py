@@ -7,20 +7,20 @@ torchrun --nproc-per-node 4 -m jpegdeep_torch train CONFIG.toml
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from ..errors import ConfigError, FailedElsewhere, JpegDeepError
-from ..training.checks import check_run, usable_device
-from ..training.config import Draft, list_recipes, read_draft
-from ..training.run_folder import RunFolder
-from ..training.trainer import Display, Trainer
-from ..utils.distributed import collective_errors, process_group, rank
+from ..training.config import list_recipes
+from ..training.report import Display
+from ..training.run import group_device, make_plan, read_for_all, train
+from ..utils.distributed import process_group
 from .command import EXIT_MISTAKE, Parser
 
 _LAST_WORDS_S = 1.0  # torchrun ends all processes when one ends: the one with something to say must come first
@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if args.list:
         print("\n".join(list_recipes()))
         return None
+    if args.config is None:
+        raise ConfigError(f"no CONFIG, expected a TOML file or one of {', '.join(list_recipes())}")
     try:
-        return _train(args)
+        return _check(args) if args.check else _train(args)
     except FailedElsewhere:
         time.sleep(_LAST_WORDS_S)
         return EXIT_MISTAKE
@@ -57,62 +59,50 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         raise
 
 
-def _train(args: argparse.Namespace) -> int | None:
-    draft = _read(args)
-    with process_group(_group_device(draft)) as device:
-        say = _say if rank() == 0 else lambda line: None
-        with collective_errors(), _bar(" pictures", delay=2) as bar:
-            plan = check_run(args.config, draft, writes=not args.check, resume=args.resume, progress=bar.update)
-        config, data = plan.config, plan.data
-        if config.run.threads:
-            torch.set_num_threads(config.run.threads)
-        say(f"{config.model.name}, width {config.model.width:g}, on {device}: {data}")
-        for note in plan.notes:
-            say(note)
-        if args.check:
-            return None
-        folder = RunFolder(config.output, config, resume=args.resume, writes=rank() == 0)
-        with _bar(" steps") as bar:
-            display = Display(say, lambda done, shown: _show(bar, done, shown))
-            trainer = Trainer(config, data, folder, device, display)
-            bar.total = trainer.last_step
-            bar.update(trainer.step)
-            figures = trainer.fit()
-        say(f"{folder.path}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    return None
+def _train(args: argparse.Namespace) -> None:
+    first = _is_first()
+    with contextlib.ExitStack() as stack:
+        checking = stack.enter_context(_bar(" images", delay=2))
+        steps: list[tqdm] = []
+
+        def say(line: str) -> None:
+            checking.close()  # all images are looked at when there is something to say
+            if first:
+                _say(line)
+
+        def begin(done: int, last: int) -> None:
+            steps.append(stack.enter_context(_bar(" steps", total=last, initial=done)))
+
+        def step(done: int, shown: dict[str, str]) -> None:
+            steps[0].set_postfix(shown, refresh=False)
+            steps[0].update(done - steps[0].n)
+
+        done = train(
+            args.config, output=args.output, root=args.root, init=args.init, changes=args.changes, resume=args.resume,
+            display=Display(say, step, checked=checking.update, begin=begin),
+        )  # fmt: skip
+    if first:
+        _say(f"{done.folder}: " + ", ".join(f"{name} {value:.4f}" for name, value in done.figures.items()))
 
 
-def _read(args: argparse.Namespace) -> Draft:
-    """The configuration; where it is none, the first process of a machine says so for all of that machine."""
-    try:
-        if args.config is None:
-            raise ConfigError(f"no CONFIG, expected a TOML file or one of {', '.join(list_recipes())}")
-        return read_draft(
-            args.config, args.changes, output=args.output or "", root=args.root or "", init=args.init or ""
-        )
-    except ConfigError as error:
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            raise FailedElsewhere(str(error)) from None
-        raise
+def _check(args: argparse.Namespace) -> None:
+    draft = read_for_all(args.config, output=args.output, root=args.root, init=args.init, changes=args.changes)
+    with process_group(group_device(draft)) as device, _bar(" images", delay=2) as bar:
+        display = Display(checked=bar.update)
+        plan = make_plan(args.config, draft, writes=False, resume=args.resume, display=display)
+    if _is_first():
+        _say(plan.summary(device))
 
 
-def _group_device(draft: Draft) -> str:
-    """Where the processes meet; on the CPU where the device is one of the things that are wrong."""
-    try:
-        return usable_device(draft.sound.get("run.device", "cpu"))
-    except ConfigError:
-        return "cpu"
+def _is_first() -> bool:
+    """Whether this is the process that prints; before and after the group of processes exists."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
-def _bar(unit: str, delay: float = 0) -> tqdm:
+def _bar(unit: str, **options: Any) -> tqdm:
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    options = {"mininterval": interval, "dynamic_ncols": True, "disable": rank() > 0, "delay": delay}
+    options |= {"mininterval": interval, "dynamic_ncols": True, "disable": not _is_first()}
     return tqdm(unit=unit, file=sys.stderr, **options)
-
-
-def _show(bar: tqdm, done: int, shown: dict[str, str]) -> None:
-    bar.set_postfix(shown, refresh=False)
-    bar.update(done - bar.n)
 
 
 def _say(line: str) -> None:

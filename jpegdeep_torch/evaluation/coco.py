@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable, DatasetError
+from ..errors import DatasetError, MissingExtra
 from .average_precision import precision_recall
 
 FIGURES = (  # in pycocotools' order
@@ -80,7 +80,7 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
 
     Raises:
         DatasetError: there is no evaluator of that name.
-        BackendUnavailable: it is not installed.
+        MissingExtra: it is not installed.
     """
     if name is not None and name not in _EVALUATORS:
         raise DatasetError(f"unknown evaluator {name!r}: expected one of {', '.join(_EVALUATORS)}")
@@ -91,9 +91,7 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
         except ImportError:
             continue
     wanted = name or " or ".join(_EVALUATORS)
-    raise BackendUnavailable(
-        f"COCO's figures need {wanted}, which is not installed: pip install 'jpegdeep-torch[eval]'"
-    )
+    raise MissingExtra(f"COCO's figures need {wanted}, which is not installed: pip install 'jpegdeep-torch[eval]'")
 
 
 def evaluate_coco(
@@ -114,7 +112,7 @@ def evaluate_coco(
         evaluator: 'hotcoco' or 'pycocotools' (default: the first that is installed).
 
     Raises:
-        BackendUnavailable: no evaluator is installed.
+        MissingExtra: no evaluator is installed.
     """
     name, coco_module, eval_module = find_evaluator(evaluator)
     with contextlib.redirect_stdout(io.StringIO()):  # both tell their progress on stdout

@@ -25,6 +25,11 @@ class Plan:
     data: TrainingData
     notes: list[str]
 
+    def summary(self, device: object) -> str:
+        """What is about to be trained, and the notes, a line each."""
+        model = self.config.model
+        return "\n".join([f"{model.name}, width {model.width:g}, on {device}: {self.data}", *self.notes])
+
 
 def check_run(
     source: str | os.PathLike[str],
@@ -47,7 +52,7 @@ def check_run(
     problems += found
     output = sound.get("output")
     if writes and output == "":
-        problems.append("no folder to write to, expected `output`, or --output DIR")
+        problems.append("no folder to write to, expected `output`")
     if "run.device" in sound:
         problems += _message(lambda: usable_device(sound["run.device"]))
     init = sound.get("model.init")

@@ -13,7 +13,7 @@ from ..detection.loss import LossConfig
 from ..errors import ConfigError
 from ..models import ANCHOR_SCALES, MODELS
 from ..presets import PRESETS, current_name
-from ..utils.settings import TomlError, build, merge, parse_toml, setting
+from ..utils.settings import TomlError, build, merge, parse_toml, setting, to_toml
 from .augmentation import AugmentationConfig
 from .optimization import OPTIMIZERS, SCHEDULES
 from .rules import contradictions
@@ -197,7 +197,12 @@ def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
 
 
 def read_draft(
-    source: str | os.PathLike[str], changes: Sequence[str] = (), *, output: str = "", root: str = "", init: str = ""
+    source: str | os.PathLike[str] | Mapping[str, Any] | TrainingConfig,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    output: str = "",
+    root: str = "",
+    init: str = "",
 ) -> Draft:
     """As `load_config`, but what is wrong is listed beside what could be read.
 
@@ -210,8 +215,8 @@ def read_draft(
     if init and isinstance(model := table.get("model", {}), Mapping) and model.get("scale_to_data"):
         table = merge(table, {"model": {"scale_to_data": False}})
         notes.append(f"model.scale_to_data is off, since the weights come from {init}")
-    for change in changes:
-        table = merge(table, _change(change, problems))
+    for change in [changes] if isinstance(changes, Mapping) else [_change(text, problems) for text in changes]:
+        table = merge(table, with_current_names(dict(change)))
     table = merge(table, ({"output": output} if output else {}) | ({"model": {"init": init}} if init else {}))
     if root:
         table = _with_root(table, root)
@@ -245,8 +250,14 @@ def with_current_names(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "data": renamed}
 
 
-def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[str, Any]:
-    """The file's table on top of its base's."""
+def _load_table(
+    source: str | os.PathLike[str] | Mapping[str, Any] | TrainingConfig, seen: tuple[Any, ...]
+) -> dict[str, Any]:
+    """The file's table, or the mapping, on top of its base's."""
+    if isinstance(source, TrainingConfig):
+        return parse_toml(to_toml(source))
+    if isinstance(source, Mapping):
+        return _on_base(with_current_names(dict(source)), Path(), "the configuration", seen)
     path = Path(source)
     if not path.is_file():
         inside = resources.files(__package__).joinpath("recipes", f"{source}.toml")
@@ -260,20 +271,25 @@ def _load_table(source: str | os.PathLike[str], seen: tuple[Any, ...]) -> dict[s
         table = with_current_names(parse_toml(path.read_text(encoding="utf-8-sig")))
     except (TomlError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source}: not readable as TOML ({error})") from None
+    return _on_base(table, Path(source).parent, source, (*seen, path))
+
+
+def _on_base(table: dict[str, Any], folder: Path, source: object, seen: tuple[Any, ...]) -> dict[str, Any]:
+    """`table` on top of its base: a recipe, or a file in `folder`."""
     base = table.pop("base", None)
     if base is None:
         return table
     if not isinstance(base, str):
         raise ConfigError(f"{source}: base: {base!r}, expected the name of a recipe or file")
-    beside = Path(source).parent / base
-    return merge(_load_table(beside if beside.is_file() else base, (*seen, path)), table)
+    beside = folder / base
+    return merge(_load_table(beside if beside.is_file() else base, seen), table)
 
 
 def _change(text: str, problems: list[str]) -> dict[str, Any]:
     """'a.b=1' -> {'a': {'b': 1}}."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        problems.append(f"--set {text}: expected KEY=VALUE")
+        problems.append(f"{text}: expected KEY=VALUE, such as run.epochs=10")
         return {}
     try:
         parsed = parse_toml(f"value = {value}")["value"]
@@ -281,7 +297,7 @@ def _change(text: str, problems: list[str]) -> dict[str, Any]:
         parsed = value
     for name in reversed(key.strip().split(".")):
         parsed = {name: parsed}
-    return with_current_names(parsed)
+    return parsed
 
 
 def monitor_of(config: TrainingConfig) -> str:

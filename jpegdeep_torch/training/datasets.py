@@ -60,7 +60,7 @@ def find_training_data(
     """
     sets = (*settings.train, *settings.evaluate)
     missing = sorted({each.root for each in sets if not Path(each.root).is_dir()})
-    wrong += [f"{root}: no such folder (data.train, data.evaluate; --root DIR names another)" for root in missing]
+    wrong += [f"{root}: no such folder (data.train, data.evaluate; `root` replaces it)" for root in missing]
     problems = DatasetIssues(lenient=True)  # so that everything wrong is found, and not the first of it alone
     if settings.kind == "imagenet":
         folders = read_folders(settings, missing, problems, wrong, progress)

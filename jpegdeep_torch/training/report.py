@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 class Display:
     """Where a run tells how it gets on; each may be left out.
 
-    say: a line.  step: after each, the number of steps done and what to show beside it.  evaluated: images, as they
-        are done.
+    say: a line.  step: after each, the number of steps done and what to show beside it.
+    evaluated, checked: numbers of images, as they are evaluated and, before the run, looked at.
+    begin: before the first step, the number of steps done by an earlier run, and that of the last step.
     """
 
     say: Callable[[str], None] = lambda line: None
     step: Callable[[int, dict[str, str]], None] = lambda done, shown: None
-    evaluated: Callable[[int], None] = lambda images: None
+    evaluated: Callable[[int], object] = lambda images: None
+    checked: Callable[[int], object] = lambda images: None
+    begin: Callable[[int, int], None] = lambda done, last: None
 
 
 @dataclass

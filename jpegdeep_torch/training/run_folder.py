@@ -49,7 +49,7 @@ class RunFolder:
     def _begin(self, config: TrainingConfig, resume: bool) -> None:
         held = self.path / CONFIG
         if held.is_file() and not resume:
-            raise TrainingError(f"{self.path}: holds a run already; go on with it (--resume), or choose another folder")
+            raise TrainingError(f"{self.path}: holds a run already; go on with it (`resume`), or choose another folder")
         if held.is_file():
             config = _compared(held, config, has_state=(self.path / STATE).is_file())
         elif self.path.is_dir() and any(self.path.iterdir()):

@@ -112,15 +112,18 @@ class DetectionTask(Task):
         )  # fmt: skip
 
     def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self._loss(self.outputs(model, batch), self.targets(batch.boxes, batch.labels), together=True)
+        loss = self._loss(self.outputs(model, batch), self.targets(batch), together=True)
         class_loss, box_loss = loss.class_per_image.detach().sum(), loss.box_per_image.detach().sum()
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
     def _loss(self, outputs: tuple[Tensor, Tensor], targets: Targets, together: bool) -> Loss:
         return multibox_loss(*outputs, targets, self.anchors, self.config.loss, together=together)
 
-    def targets(self, boxes: Tensor, labels: Tensor) -> Targets:
-        """What the network is to give for a TrainingBatch's `boxes` and `labels`, matched in float64."""
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """What the network is to give for a batch; matched in float64, as the reference."""
+        return self._targets(batch.boxes, batch.labels)
+
+    def _targets(self, boxes: Tensor, labels: Tensor) -> Targets:
         settings = self.config.loss
         boxes, labels = boxes.to(self.device), labels.to(self.device)
         return match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
@@ -136,7 +139,7 @@ class DetectionTask(Task):
                 for image, size in zip(own, batch.image_sizes.tolist()):
                     check_image_size(image, *size)
                 boxes, labels = stack_targets([unaugmented_targets(image, self.network.image_size) for image in own])
-                loss = self._loss(outputs, self.targets(boxes, labels), together=False)
+                loss = self._loss(outputs, self._targets(boxes, labels), together=False)
                 loss_sum += float(loss.total) * max(1, int(loss.positives))
                 positives += int(loss.positives)
                 found += [(i, {k: v.numpy() for k, v in value.items()}) for i, value in zip(indices, values)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable
+from ..errors import MissingExtra
 from .files import written_whole
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ COLOURS = tuple(f"C{i}" for i in (7, 0, 2, 1, 4, 9, 3, 8, 5, 6))  # grey first: 
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches; BackendUnavailable where matplotlib is not installed."""
+    """An empty figure, in inches; MissingExtra where matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendUnavailable("plots need matplotlib: pip install 'jpegdeep-torch[eval]'") from None
+        raise MissingExtra("plots need matplotlib: pip install 'jpegdeep-torch[eval]'") from None
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
