@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup test throughput lint format clean
+.PHONY: setup test test-all throughput lint format clean
 
 setup: $(VENV)/.installed
 
@@ -16,7 +16,11 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml $(wildcard setup.py jpegdeep
 	$(BIN)/python -m pip install --quiet --editable ".[eval,dev]"
 	touch $@
 
+# The quick part: everything but what is marked slow.
 test: setup
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup
 	$(BIN)/python -m pytest $(ARGS)
 
 throughput: setup
@@ -25,6 +29,8 @@ throughput: setup
 lint: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m mypy
 
 format: setup
 	$(BIN)/python -m ruff check --fix .
