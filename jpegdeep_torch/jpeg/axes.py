@@ -39,7 +39,6 @@ class Axis:
     repeat_pixels: what fills up the last block of a halved axis: the last pixel of the canvas (libjpeg's compressor,
         horizontally) or the last average (vertically).
     antialias: whether the resampler widens its triangle when it shrinks.
-    drop_frequencies: whether frequencies that the output cannot hold are left out.
     """
 
     image_px: int
@@ -54,7 +53,6 @@ class Axis:
     halve: bool
     repeat_pixels: bool
     antialias: bool
-    drop_frequencies: bool
 
 
 def axis_blocks(axis: Axis) -> tuple[int, int]:
@@ -73,13 +71,6 @@ def axis_matrix(axis: Axis) -> np.ndarray:
     return matrix
 
 
-def kept_frequencies(axis: Axis) -> int:
-    """How many of a block's 8 frequencies are below the output's Nyquist limit."""
-    samples_in = (axis.stop_px - axis.start_px) / axis.ratio
-    samples_out = axis.place_px / (2 if axis.halve else 1)
-    return min(8, max(1, int(np.ceil(8 * samples_out / samples_in))))
-
-
 def _piece(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
     """What of an output block's 8 rows is not zero: (its first input block, (8, 8 * input blocks))."""
     placed = _canvas_pixels(axis, output_block) - axis.before_px  # (2, 8)
@@ -96,10 +87,7 @@ def _piece(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
     first_block, end_block = first_sample // 8, -(-(first_sample + rows.shape[1]) // 8)
     padded = np.zeros((8, 8 * (end_block - first_block)))
     padded[:, first_sample - 8 * first_block :][:, : rows.shape[1]] = rows
-    matrix = DCT @ (padded.reshape(-1, 8) @ DCT.T).reshape(8, -1)
-    if axis.drop_frequencies:
-        matrix.reshape(8, -1, 8)[..., kept_frequencies(axis) :] = 0
-    return first_block, matrix
+    return first_block, DCT @ (padded.reshape(-1, 8) @ DCT.T).reshape(8, -1)
 
 
 def _canvas_pixels(axis: Axis, output_block: int) -> np.ndarray:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import JpegError
+from .geometry import Resize
 from .native import native_module
 from .quantization import Quality
 from .reader import MAX_PIXELS, Source, choose_reader, open_native, read_planes, source_bytes
-from .resize import Resize, fill_gray_chroma, native_targets, resize_planes
+from .resize import fill_gray_chroma, native_targets, resize_planes
 
 
 class DctInput(NamedTuple):

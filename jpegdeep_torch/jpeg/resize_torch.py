@@ -8,9 +8,9 @@ from functools import lru_cache
 import torch
 
 from .axes import Axis, axis_matrix
+from .geometry import Resize, component_axes
 from .planes import Planes
 from .quantization import Quality, component_steps
-from .resize import Resize, component_axes
 
 Pairs = list[tuple[Axis, Axis]]
 

@@ -14,8 +14,6 @@ from jpegdeep_torch.jpeg import (
     resize_planes,
     standard_tables,
 )
-from jpegdeep_torch.jpeg.axes import axis_matrix, kept_frequencies
-from jpegdeep_torch.jpeg.resize import component_axes
 from tests.jpeg import pixel_path
 from tests.jpeg.jpeg_files import BCCD, SAMPLINGS, SHARED, grids, needs_shared, picture, pillow_jpeg, random_integers
 from tests.jpeg.test_reader import needs_native
@@ -112,27 +110,6 @@ def test_padding(backend, sampling, fill):
         canvas = np.full((96, 96), fill[c] - 128)
         canvas[top : top + height, left : left + width] = pixel_path.interpolate(inside, (height, width), False)
         assert np.abs(got - pixel_path.compress(canvas, chroma=c > 0)).max() <= TOLERANCE
-
-
-@pytest.mark.parametrize("antialias", [False, True])
-def test_left_out_frequencies(antialias):
-    """The difference is the left-out coefficients', through the same matrices: its stated bound holds."""
-    planes = make_planes((480, 640), SAMPLINGS["4:2:0"])
-    whole = resize_planes(planes, Resize((300, 300), antialias), dtype="float32")
-    short = resize_planes(planes, Resize((300, 300), antialias, drop_frequencies=True), dtype="float32")
-    axes = component_axes(Resize((300, 300), antialias), planes.image_size, planes.sampling)[0]
-    down, across = (kept_frequencies(axis) for axis in axes)
-    assert (down, across) == (5, 4)
-    kept = (np.arange(64) // 8 < down) & (np.arange(64) % 8 < across)
-    left_out = np.linalg.norm(planes.coefficients[0][..., ~kept].astype(np.float64))
-    norms = [np.linalg.norm(axis_matrix(axis), 2) for axis in axes]
-    assert max(norms) < 2
-    assert 0 < np.linalg.norm(whole[0] - short[0]) <= norms[0] * norms[1] * left_out
-    low = Planes(
-        (np.where(kept, planes.coefficients[0], 0).astype(np.int16), *planes.coefficients[1:]),
-        *(planes.image_size, planes.sampling, planes.quantization),
-    )
-    assert np.abs(resize_planes(low, Resize((300, 300), antialias), dtype="float32")[0] - short[0]).max() < TOLERANCE
 
 
 def test_ragged_batch_equals_one_by_one():

@@ -172,16 +172,6 @@ class PieceMaker {
     for (int b = 0; b < blocks; ++b) {
       best_kernels().multiply(dct().t[0], half_.row(0) + 8 * b, result.row(0) + 8 * b, 8 * blocks);
     }
-    if (axis_.drop_frequencies) drop(result);
-  }
-
-  void drop(Rows& result) const {
-    const double samples_in = static_cast<double>(axis_.stop_px - axis_.start_px) / axis_.ratio;
-    const double samples_out = axis_.place_px / (axis_.halve ? 2.0 : 1.0);
-    const int kept = std::clamp(static_cast<int>(std::ceil(8 * samples_out / samples_in)), 1, 8);
-    for (size_t k = 0; k < result.values.size(); ++k) {
-      if (static_cast<int>(k % 8) >= kept) result.values[k] = 0;
-    }
   }
 
   const Axis& axis_;

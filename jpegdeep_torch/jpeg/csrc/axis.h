@@ -10,7 +10,7 @@ namespace jpegdeep {
 // axes.Axis, field by field.
 struct Axis {
   int image_px, ratio, start_px, stop_px, place_px, before_px, canvas_px;
-  bool smooth, flip, halve, repeat_pixels, antialias, drop_frequencies;
+  bool smooth, flip, halve, repeat_pixels, antialias;
 
   int samples() const { return halve ? (canvas_px + 1) / 2 : canvas_px; }
   int output_blocks() const { return (samples() + 7) / 8; }

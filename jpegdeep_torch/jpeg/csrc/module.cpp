@@ -27,8 +27,7 @@ std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even) {
   const auto flag = [&](const char* name) { return given.attr(name).cast<bool>(); };
   const Axis axis{number("image_px"), number("ratio"),     number("start_px"), number("stop_px"),
                   number("place_px"), number("before_px"), number("canvas_px"), flag("smooth"),
-                  flag("flip"),       flag("halve"),       flag("repeat_pixels"), flag("antialias"),
-                  flag("drop_frequencies")};
+                  flag("flip"),       flag("halve"),       flag("repeat_pixels"), flag("antialias")};
   if (axis.ratio < 1 || axis.start_px < 0 || axis.stop_px <= axis.start_px || axis.stop_px > axis.image_px ||
       axis.place_px < 1 || axis.canvas_px < 1 || (axis.smooth && axis.ratio != 2)) {
     throw py::value_error("an axis has a part within the image, a place, and no interpolation but of a ratio of 2");

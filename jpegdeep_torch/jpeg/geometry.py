@@ -1,0 +1,109 @@
+"""What becomes of an image on its way to a network, and what each axis of each component makes of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import JpegError
+from .axes import Axis
+
+
+@dataclass(frozen=True)
+class Resize:
+    """What becomes of an image on its way to the network.  Lengths in pixels of the image, or of the canvas.
+
+    size: (height, width) of the canvas: what the network sees.
+    antialias: False samples bilinearly between the two nearest pixels, as the reference does (cv2's INTER_LINEAR);
+        True averages over what a shrunken pixel covers, as Pillow's and torchvision's antialiased bilinear do.
+    crop: (top, left, height, width) of the part of the image that is used; None: all of it.
+    flip_horizontal, flip_vertical: mirror that part.
+    place: (top, left, height, width) on the canvas that it is resized to; None: the whole canvas.
+    fill: Y, Cb and Cr, of 255, of the canvas around it, before shift and gain; mid-grey by default.
+    luma_shift: added to Y, of 255, everywhere; gain: what Y, and what Cb and Cr, are then multiplied by, about 128.
+        Coefficients are neither clamped nor rounded between the two and the resizing.
+    """
+
+    size: tuple[int, int] = (300, 300)
+    antialias: bool = False
+    crop: tuple[int, int, int, int] | None = None
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    place: tuple[int, int, int, int] | None = None
+    fill: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    luma_shift: float = 0.0
+    gain: tuple[float, float] = (1.0, 1.0)
+
+    def grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(rows, columns) of luma blocks, and of chroma blocks: 4:2:0, (38, 38) and (19, 19) for 300 x 300."""
+        luma = tuple(-(-px // 8) for px in self.size)
+        chroma = tuple(-(-px // 16) for px in self.size)
+        return luma, chroma
+
+    def dc_offset(self, component: int) -> float:
+        """The DC of a block filled with the component's `fill`, which zero stands for while it is resized."""
+        return 8.0 * (self.fill[component] - 128.0)
+
+    def final_offset(self, component: int) -> float:
+        """What is added to each DC in the end: that, and the shift."""
+        return self.dc_offset(component) + (8.0 * self.luma_shift if component == 0 else 0.0)
+
+    def final_gain(self, component: int) -> float:
+        """What is multiplied by after that."""
+        return self.gain[min(component, 1)]
+
+
+def component_axes(
+    resize: Resize, image_size: tuple[int, int], sampling: tuple[tuple[int, int], ...]
+) -> tuple[tuple[Axis, Axis], ...]:
+    """The (vertical, horizontal) axes of each component of such a file.
+
+    ValueError: a crop or a place that does not lie within the image or the canvas.  JpegError: sampling factors whose
+    ratio is not a whole number, which libjpeg cannot bring to pixels either.
+    """
+    top, left, height, width = resize.crop or (0, 0, *image_size)
+    crops = ((top, height), (left, width))
+    place_top, place_left, place_height, place_width = resize.place or (0, 0, *resize.size)
+    places = ((place_top, place_height), (place_left, place_width))
+    for what, spans, limits in (("crop", crops, image_size), ("place", places, resize.size)):
+        if any(start < 0 or length < 1 or start + length > px for (start, length), px in zip(spans, limits)):
+            raise ValueError(f"the {what} {spans} (start, length; down, across) does not lie within {limits}")
+    largest = tuple(max(factors) for factors in zip(*sampling))
+    axes: list[tuple[Axis, Axis]] = []
+    for component, (horizontal, vertical) in enumerate(sampling):
+        if component == 2 and sampling[1] == sampling[2]:
+            axes.append(axes[1])
+            continue
+        ratios = (largest[1] / vertical, largest[0] / horizontal)
+        if any(ratio != int(ratio) for ratio in ratios):
+            raise JpegError("<coefficients>", f"sampling factors {sampling}, whose ratios are not whole numbers")
+        smooth = _upsampled_smoothly(ratios, image_size)
+        axes.append(
+            tuple(
+                Axis(
+                    image_px=image_size[i],
+                    ratio=int(ratios[i]),
+                    smooth=smooth[i],
+                    start_px=crops[i][0],
+                    stop_px=sum(crops[i]),
+                    flip=(resize.flip_vertical, resize.flip_horizontal)[i],
+                    place_px=places[i][1],
+                    before_px=places[i][0],
+                    canvas_px=resize.size[i],
+                    halve=component > 0,
+                    repeat_pixels=i == 1,
+                    antialias=resize.antialias,
+                )
+                for i in (0, 1)
+            )
+        )
+    return tuple(axes)
+
+
+def _upsampled_smoothly(ratios: tuple[float, float], image_size: tuple[int, int]) -> tuple[bool, bool]:
+    """Which of the (vertical, horizontal) axes libjpeg-turbo's decoder interpolates (jdsample.c): ratios of 2 by 1,
+    1 by 2 and 2 by 2, but not across rows of one or two samples."""
+    vertical, horizontal = ratios
+    if horizontal == 2 and vertical in (1, 2):
+        smooth = -(-image_size[1] // 2) > 2
+        return smooth and vertical == 2, smooth
+    return (vertical, horizontal) == (2, 1), False
