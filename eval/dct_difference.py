@@ -1,4 +1,4 @@
-"""How far a DCT detector's answers are from the reference's way where nothing is decoded: 'dct' against 'reencode'.
+"""How far a DCT detector's detections by 'native' coefficients are from the reference's, by 'reencode'.
 
 python -m eval.dct_difference WEIGHTS DIR
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from eval.benchmark.coefficient_difference import dct_difference, table
+from eval.benchmark.coefficient_difference import coefficient_difference, table
 from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import DatasetError, ModelError
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("weights", metavar="WEIGHTS", help="a DCT detector's safetensors file")
     p.add_argument("images", metavar="DIR", help="JPEG files")
     p.add_argument(
-        "--list", metavar="FILE", type=Path, help="names, a line each, without ending: these files of DIR only"
+        "--list", metavar="FILE", type=Path, help="names, one per line, without ending: these files of DIR only"
     )
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
     p.add_argument("--batch-size", type=int, default=8)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise DatasetError(f"{args.list}: names {len(wanted)} files, {len(files)} of them are in {args.images}")
     model = load_model(args.weights)
     with tqdm(total=len(files), unit="image", file=sys.stderr) as bar:
-        result = dct_difference(
+        result = coefficient_difference(
             model, model.info.preset, files, score=args.score, batch_size=args.batch_size, on_image=bar.update
         )
     print(table(result))

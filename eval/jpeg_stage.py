@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, DCT, READ, REENCODE, StageTimes, geometric_mean, measure
+from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, NATIVE, READ, REENCODE, StageTimes, geometric_mean, measure
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.statistics import summary
 from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
-from jpegdeep_torch.errors import DatasetError, JpegDeepError
+from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.utils.environment import machine, run_header
-from jpegdeep_torch.utils.files import write_json, written_whole
+from jpegdeep_torch.utils.figures import bare_axes, new_figure, save_figure
+from jpegdeep_torch.utils.files import write_json
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.
-RATIOS = ((DCT, BARE), (DCT, ANTIALIASED), (DCT, "fastest RGB"), (DCT, REENCODE), (READ, BARE))
+RATIOS = ((NATIVE, BARE), (NATIVE, ANTIALIASED), (NATIVE, "fastest RGB"), (NATIVE, REENCODE), (READ, BARE))
 
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="python -m eval.jpeg_stage", description=__doc__.splitlines()[0])
     p.add_argument("--images", nargs="+", default=[], metavar="DIR",
-                   help="folders of JPEGs, each a set (default: 32 built-in photographs, and the JPEGs in "
+                   help="folders of JPEGs, each one set (default: 32 built-in photographs, and the JPEGs in "
                    "scikit-image's and scikit-learn's packages)")  # fmt: skip
     p.add_argument("--builtin", action="store_true", help="the default sets too, beside --images")
     p.add_argument("--limit", type=int, metavar="N", help="at most N files of each set, evenly spread")
@@ -69,12 +70,12 @@ def text(results: Sequence[StageTimes]) -> str:
     lines = []
     for result in results:
         lines += ["", f"{result.name}: {result.files} files", f"{'':34}  ms/image  images/s/core  x bare read"]
-        for way in result.seconds:
-            per_file = result.per_file(way)
-            to_bare = f"{geometric_mean(result.ratio(way, BARE)):11.2f}" if BARE in result.seconds else ""
-            lines.append(f"{way:34}  {per_file.mean() * 1e3:8.3f}  {1 / per_file.mean():13.0f}  {to_bare}")
+        for method in result.seconds:
+            per_file = result.per_file(method)
+            to_bare = f"{geometric_mean(result.ratio(method, BARE)):11.2f}" if BARE in result.seconds else ""
+            lines.append(f"{method:34}  {per_file.mean() * 1e3:8.3f}  {1 / per_file.mean():13.0f}  {to_bare}")
         shares = ", ".join(f"{step} {share:.0%}" for step, share in result.step_shares().items())
-        lines.append(f"steps of '{DCT}': {shares}")
+        lines.append(f"steps of '{NATIVE}': {shares}")
     lines += ["", "ratios of times, geometric means (all: over files; sets: over the sets' means)"]
     for ratio in ratio_records(results):
         lines.append(f"{ratio['numerator']} / {ratio['denominator']}, {ratio['set']}: {ratio['geometric_mean']:.3f}")
@@ -83,15 +84,15 @@ def text(results: Sequence[StageTimes]) -> str:
 
 def ratio_records(results: Sequence[StageTimes]) -> list[dict]:
     records = []
-    for way, to in RATIOS:
-        if not all(way in r.seconds and (to in r.seconds or to == "fastest RGB") for r in results):
+    for method, to in RATIOS:
+        if not all(method in r.seconds and (to in r.seconds or to == "fastest RGB") for r in results):
             continue
-        values = {result.name: result.ratio(way, to) for result in results}
+        values = {result.name: result.ratio(method, to) for result in results}
         if len(results) > 1:
             means = np.array([geometric_mean(v) for v in values.values()])
             values = {"all": np.concatenate(list(values.values())), "sets": means} | values
         records += [
-            {"numerator": way, "denominator": to, "set": name, "geometric_mean": geometric_mean(v), **summary(v)}
+            {"numerator": method, "denominator": to, "set": name, "geometric_mean": geometric_mean(v), **summary(v)}
             for name, v in values.items()
         ]
     return records
@@ -100,28 +101,23 @@ def ratio_records(results: Sequence[StageTimes]) -> list[dict]:
 def record(args: argparse.Namespace, results: Sequence[StageTimes]) -> dict:
     rows = [
         {
-            "set": result.name, "way": way, "files": result.files, "ms_per_image": summary(result.per_file(way) * 1e3),
-            "images_per_s_per_core": float(1 / result.per_file(way).mean()),
-            "stages_share": result.step_shares() if way == DCT else {},
+            "set": result.name, "way": method, "files": result.files,
+            "ms_per_image": summary(result.per_file(method) * 1e3),
+            "images_per_s_per_core": float(1 / result.per_file(method).mean()),
+            "stages_share": result.step_shares() if method == NATIVE else {},
         }
-        for result in results for way in result.seconds
+        for result in results for method in result.seconds
     ]  # fmt: skip
     about = run_header("eval.jpeg_stage", vars(args))
     return about | {"threads": 1, "results": rows, "ratios": ratio_records(results)}
 
 
 def draw(results: Sequence[StageTimes], path: Path) -> None:
-    """Bars of each way's time over the bare read's, a group per set."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DatasetError("--plot needs matplotlib: pip install matplotlib (the extra 'eval')") from None
+    """Bars of each method's time over the bare read's, one group per set."""
     names = list(results[0].seconds)
-    figure = Figure(figsize=(8, 0.5 * len(names) + 1.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes, width = figure.subplots(), 0.8 / len(results)
-    reference = BARE if BARE in names else DCT
+    figure, width = new_figure(8, 0.5 * len(names) + 1.5), 0.8 / len(results)
+    (axes,) = bare_axes(figure)
+    reference = BARE if BARE in names else NATIVE
     for i, result in enumerate(results):
         places = np.arange(len(names)) + (i - (len(results) - 1) / 2) * width
         axes.barh(places, [geometric_mean(result.ratio(n, reference)) for n in names], width, label=result.name)
@@ -129,10 +125,8 @@ def draw(results: Sequence[StageTimes], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"time per image, over that of '{reference}'")
     axes.set_title(f"{machine()['cpu']}, one thread", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:] or "png", dpi=110)
+    save_figure(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

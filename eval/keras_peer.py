@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from eval.benchmark.subjects import BenchmarkCase, Endless, Sample
-from jpegdeep_torch.data import JpegDataset, JpegLoader, prepare_inputs
+from eval.benchmark.candidates import BenchmarkCase, Run, timed
+from jpegdeep_torch.data.dataset import Batch
 from jpegdeep_torch.detection import NMSConfig
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError
+from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.keras.identify import best_match
 from jpegdeep_torch.keras.names import SSD_KERAS
 from jpegdeep_torch.keras.reader import open_keras
 from jpegdeep_torch.keras.twin import build_twin, has_network, import_keras, load_twin_weights
-from jpegdeep_torch.models import MODELS
+from jpegdeep_torch.models import MODELS, create_model
 from jpegdeep_torch.presets import get_preset
 
 
@@ -52,14 +52,14 @@ class KerasTwin:
         self._network = tf.function(lambda inputs: self.twin(inputs, training=False))
         self._detect = tf.function(self._decoded)
 
-    def loader(self, batch_size: int, workers: int) -> JpegLoader:
-        """Batches of the JPEGs, over and over."""
-        dataset = JpegDataset(self.jpegs, self.config, self.preset)
-        return JpegLoader(dataset, batch_size, workers, sampler=Endless(len(dataset)))
+    def reader(self, batch_size: int, workers: int = 0) -> Detector:
+        """A Detector whose `read` and `prepare` feed this network too; its own network has few channels, and rests."""
+        model = create_model(self.config.name, width=0.03)
+        return Detector(model, self.preset, batch_size=batch_size, workers=workers)
 
-    def inputs(self, batch_inputs: Sequence[Tensor]) -> list[np.ndarray]:
-        """A Batch's `inputs` as Keras takes them: channels last, float32."""
-        ours = batch_inputs if self.raw_pixels else prepare_inputs(batch_inputs, self.config, self.preset)
+    def inputs(self, reader: Detector, batch: Batch) -> list[np.ndarray]:
+        """A Batch as Keras takes it: channels last, float32."""
+        ours = batch.inputs if self.raw_pixels else reader.prepare(batch)
         return [np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy(), dtype=np.float32) for x in ours]
 
     def network(self, inputs: list[np.ndarray]):
@@ -82,26 +82,25 @@ class KerasTwin:
             nms.iou_threshold, nms.score_threshold, clip_boxes=False,
         )  # fmt: skip
 
-    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
-        """See `benchmark.subject.Timed`; coefficients come its own way only."""
-        if case.coefficients is not None or (case.stage == "e2e" and not case.nms):
+    def stage(self, case: BenchmarkCase) -> Run | None:
+        """See `Candidate`; coefficients are by 'reencode' only."""
+        if case.coefficients is not None:
             return None
+        reader = self.reader(case.batch_size, case.workers)
+        batches = reader.read(itertools.cycle(self.jpegs))
         if case.stage == "e2e":
-            batches = iter(self.loader(case.batch_size, case.workers))
-            return lambda: self._timed(lambda: self.inputs(next(batches).inputs), case)
-        inputs = self.inputs(next(iter(self.loader(case.batch_size, 0))).inputs)
+            return timed(case.batch_size, lambda: self._run(self.inputs(reader, next(batches)), nms=True))
+        inputs = self.inputs(reader, next(batches))
         if not np.isfinite(self.network(inputs).numpy()).all():
             raise JpegDeepError(f"{self.label}: its outputs are not finite")
-        return lambda: self._timed(lambda: inputs, case)
+        return timed(case.batch_size, lambda: self._run(inputs, case.nms))
 
-    def _timed(self, inputs: Callable[[], list[np.ndarray]], case: BenchmarkCase) -> Sample:
-        started = time.perf_counter()
-        outputs = self.network(inputs())
-        if case.nms:
+    def _run(self, inputs: list[np.ndarray], nms: bool) -> None:
+        outputs = self.network(inputs)
+        if nms:
             self.detect(outputs)
         else:
             outputs.numpy()  # waits for a GPU
-        return Sample(case.batch_size, time.perf_counter() - started)
 
 
 def _same_threads(tf) -> None:

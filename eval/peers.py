@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from eval.benchmark.candidates import BenchmarkCase, Run, timed
+from eval.benchmark.networks import CALIBRATION_IMAGES
 from eval.benchmark.seeded import background_shift
-from eval.benchmark.subjects import CALIBRATION_IMAGES, BenchmarkCase, Sample
 from eval.keras_peer import KerasTwin
 from jpegdeep_torch.errors import JpegError, ModelError
 
@@ -24,7 +24,7 @@ class TorchvisionPeer:
     """torchvision's `ssd300_vgg16` with its own transform and NMS, eager, fed by `torchvision.io.decode_jpeg`.
 
     Its weights are seeded, since none need be downloaded to time it; its heads are fitted to `sample` as those of our
-    own seeded detectors are (`eval.benchmark.seeded`), so that NMS gets about 400 scores an image.
+    own seeded detectors are (`eval.benchmark.seeded`), so that NMS gets about 400 scores per image.
     """
 
     name = "torchvision ssd300_vgg16"
@@ -97,7 +97,7 @@ def _fit_heads(model: nn.Module, images: list[Tensor]) -> None:
 
 
 class TimedPeer:
-    """A peer as `benchmark.throughput.measure` takes it: end to end with its own NMS, and its network alone without."""
+    """A peer as a `Candidate`: end to end with its own NMS, and its network alone without."""
 
     label = TorchvisionPeer.name
 
@@ -105,27 +105,19 @@ class TimedPeer:
         self.peer = peer
         self.jpegs = list(jpegs)
 
-    def stage(self, case: BenchmarkCase) -> Callable[[], Sample] | None:
-        """One batch after the other of the JPEGs, over and over; for the network alone the first one, transformed."""
+    def stage(self, case: BenchmarkCase) -> Run | None:
+        """Batch after batch of the JPEGs, over and over; for the network alone the first one, transformed."""
         if case.coefficients is not None or case.nms != (case.stage == "e2e"):
             return None
-        jpegs = itertools.cycle(self.jpegs)
+        jpegs, peer = itertools.cycle(self.jpegs), self.peer
         if case.stage == "model":
-            inputs = self.peer.prepared(list(itertools.islice(jpegs, case.batch_size)))
-            return lambda: self._timed(lambda: self.peer.network(inputs), case)
+            inputs = peer.prepared(list(itertools.islice(jpegs, case.batch_size)))
+            return timed(case.batch_size, lambda: peer.network(inputs), self._wait)
+        return timed(case.batch_size, lambda: peer(list(itertools.islice(jpegs, case.batch_size))), self._wait)
 
-        def run() -> Sample:
-            batch = list(itertools.islice(jpegs, case.batch_size))
-            return self._timed(lambda: self.peer(batch), case)
-
-        return run
-
-    def _timed(self, call: Callable[[], object], case: BenchmarkCase) -> Sample:
-        started = time.perf_counter()
-        call()
+    def _wait(self) -> None:
         if self.peer.device.type == "cuda":
             torch.cuda.synchronize(self.peer.device)
-        return Sample(case.batch_size, time.perf_counter() - started)
 
 
 def make_timed_peer(

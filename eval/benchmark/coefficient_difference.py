@@ -1,4 +1,4 @@
-"""What a DCT detector's answers lose where nothing is decoded: 'native' held against 'reencode' on the same files."""
+"""What a DCT detector's detections lose where nothing is decoded: 'native' against 'reencode' on the same files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import numpy as np
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from jpegdeep_torch.data import Batch, JpegDataset
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.presets import get_preset
 
-WAYS = ("native", "reencode")
 FOUND_IOU = 0.5
 
 
@@ -44,46 +42,48 @@ class Difference:
         }  # fmt: skip
 
 
-def dct_difference(
+def coefficient_difference(
     model: nn.Module,
     preset: str,
     sources: Sequence[Source],
     *,
     score: float = 0.01,
     batch_size: int = 8,
-    on_image: Callable[[], object] | None = None,
+    on_image: Callable[[], object] = lambda: None,
 ) -> Difference:
-    """Runs both ways over `sources`; detections of at least `score` count.  ModelError for a network on pixels.
+    """Runs the detector on `sources` with both kinds of coefficients.
 
-    `on_image` is called once an image.
+    Args:
+        score: detections count whose score is at least this.
+        on_image: called once per image.
+
+    Raises:
+        ModelError: the network is no detector, or takes pixels.
+        JpegError: a source cannot be read.
     """
     if not model.config.is_dct or model.config.task != "detector":
         raise ModelError(f"{model.config.name}: expected a detector on DCT coefficients")
-    ways = {way: Detector(model, get_preset(preset, way), batch_size=batch_size, workers=0) for way in WAYS}
-    readers = {way: JpegDataset(sources, model.config, get_preset(preset, way)) for way in WAYS}
-    equal, count, detections = 0, 0, 0
+    native, reencode = (
+        Detector(model, get_preset(preset, name), batch_size=batch_size, workers=0) for name in ("native", "reencode")
+    )
+    equal = count = detections = 0
     scores, boxes = [], []
-    for start in range(0, len(sources), batch_size):
-        indices = range(start, min(start + batch_size, len(sources)))
-        batches = {way: reader.__getitems__(indices) for way, reader in readers.items()}
-        for batch in batches.values():
-            for _, error in batch.errors:
-                raise error
-        for a, b in zip(*(batch.inputs for batch in batches.values())):
+    for batches in zip(native.read(sources), reencode.read(sources)):
+        for _, error in (error for batch in batches for error in batch.errors):
+            raise error
+        for a, b in zip(*(batch.inputs for batch in batches)):
             equal, count = equal + int((a == b).sum()), count + a.numel()
-        answers = [_answers(ways[way], batch) for way, batch in batches.items()]
-        for got, expected in zip(*answers):
+        values = [
+            detector.postprocess(detector.forward(detector.prepare(batch)), batch.image_sizes)
+            for detector, batch in zip((native, reencode), batches)
+        ]
+        for got, expected in zip(*values):
             detections += int((expected["scores"] >= score).sum())
             for score_difference, box_difference in _matched(got, expected, score):
                 scores.append(score_difference)
                 boxes.append(box_difference)
-            if on_image is not None:
-                on_image()
+            on_image()
     return Difference(len(sources), equal / count, detections, scores, boxes)
-
-
-def _answers(detector: Detector, batch: Batch) -> list[dict[str, Tensor]]:
-    return detector.postprocess(detector.forward(detector.prepare(batch)), batch.image_sizes)
 
 
 def _matched(got: dict[str, Tensor], expected: dict[str, Tensor], score: float) -> list[tuple[float, float]]:

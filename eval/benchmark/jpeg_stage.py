@@ -1,4 +1,4 @@
-"""What each way from a JPEG's bytes to a network's input costs, on one thread, interleaved."""
+"""What each method from a JPEG's bytes to a network's input costs, on one thread, in turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jpegdeep_torch.utils.environment import threads_set_to
 SIZE = 300
 BARE = "bare jpeg_read_coefficients"
 READ = "read, native"
-DCT = "dct"
+NATIVE = "native"
 REENCODE = "reencode"
 ANTIALIASED = "torchvision + antialiased resize"
 STEPS = ("header and Python", "entropy decoding", "horizontal", "vertical")
@@ -41,19 +41,17 @@ def _rgb(decoder: str) -> Callable[[bytes], np.ndarray]:
     return lambda data: stretch(decode_rgb(data, decoder=decoder, size=SIZE), SIZE)
 
 
-def ways() -> dict[str, Callable[[bytes], object]]:
-    """Every way there is here, by name."""
+def methods() -> dict[str, Callable[[bytes], object]]:
+    """Every method that this machine has, by name: a JPEG's bytes in, a network's input out."""
     found: dict[str, Callable[[bytes], object]] = {}
     if native_module() is not None:
         found[BARE] = native_module().bare_read
         found[READ] = lambda data: read_planes(data, reader="native")
     found["read, jpeg2dct"] = lambda data: read_planes(data, reader="jpeg2dct")
-    found[DCT] = read_dct
-    found["dct, requantize=75"] = lambda data: read_dct(data, requantize=75)
-    found["dct, antialiased"] = lambda data: read_dct(data, antialias=True)
-    low = Resize((SIZE, SIZE), drop_frequencies=True)
-    found["dct, high frequencies left out"] = lambda data: read_dct(data, resize=low)
-    found["dct, resized by torch"] = lambda data: resize_batch([read_planes(data)], Resize((SIZE, SIZE)))
+    found[NATIVE] = read_dct
+    found["native, requantize=75"] = lambda data: read_dct(data, requantize=75)
+    found["native, antialiased"] = lambda data: read_dct(data, antialias=True)
+    found["native, resized by torch"] = lambda data: resize_batch([read_planes(data)], Resize((SIZE, SIZE)))
     found[REENCODE] = _reencode
     for decoder in DECODERS:
         found[f"{decoder} + bilinear"] = _rgb(decoder)
@@ -62,29 +60,33 @@ def ways() -> dict[str, Callable[[bytes], object]]:
     return found
 
 
-def is_rgb(way: str) -> bool:
-    return way == ANTIALIASED or way.endswith(" + bilinear")
+def is_rgb(method: str) -> bool:
+    return method == ANTIALIASED or method.endswith(" + bilinear")
 
 
 @dataclass
 class StageTimes:
-    """Seconds of one set of files: of each way (files, rounds), and of the steps of 'dct' (files, rounds, steps)."""
+    """One set of files.
+
+    seconds: of each method, float64 (files, rounds).
+    steps: seconds of each of STEPS within 'native', float64 (files, rounds, steps); None without the native module.
+    """
 
     name: str
     files: int
     seconds: dict[str, np.ndarray]
     steps: np.ndarray | None = field(default=None)
 
-    def per_file(self, way: str) -> np.ndarray:
-        return np.median(self.seconds[way], axis=1)
+    def per_file(self, method: str) -> np.ndarray:
+        return np.median(self.seconds[method], axis=1)
 
-    def ratio(self, way: str, to: str) -> np.ndarray:
+    def ratio(self, method: str, to: str) -> np.ndarray:
         """Of each file's medians; `to` may be 'fastest RGB', which is each file's own fastest."""
         if to == "fastest RGB":
             below = np.min([self.per_file(other) for other in self.seconds if is_rgb(other)], axis=0)
         else:
             below = self.per_file(to)
-        return self.per_file(way) / below
+        return self.per_file(method) / below
 
     def step_shares(self) -> dict[str, float]:
         if self.steps is None:
@@ -98,22 +100,22 @@ def geometric_mean(values: np.ndarray) -> float:
 
 
 def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], None] = lambda: None) -> StageTimes:
-    """Times all ways on all files: per file, `rounds` times every way in turn after one round that does not count.
+    """Times all methods on all files: per file, `rounds` times each in turn, after one round that does not count.
 
-    On one thread of PyTorch's, whose number is put back.  JpegDeepError: the ways do not agree on the first file.
+    On one thread of PyTorch's, whose number is put back.  JpegDeepError: the methods do not agree on the first file.
     """
-    found = ways()
-    seconds = {way: np.empty((len(files), rounds)) for way in found}
+    found = methods()
+    seconds = {method: np.empty((len(files), rounds)) for method in found}
     steps = np.empty((len(files), rounds, len(STEPS))) if native_module() is not None else None
     with threads_set_to(1):
         _check(files[0])
         for i, data in enumerate(files):
             for k in range(-1, rounds):
-                for way, run in found.items():
+                for method, run in found.items():
                     start = time.perf_counter()
                     run(data)
                     if k >= 0:
-                        seconds[way][i, k] = time.perf_counter() - start
+                        seconds[method][i, k] = time.perf_counter() - start
                 if steps is not None:
                     steps[i, max(k, 0)] = _steps(data)
             on_file()
@@ -121,7 +123,7 @@ def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], No
 
 
 def _steps(data: bytes) -> tuple[float, ...]:
-    """One 'dct' with its inner clock on: seconds of each of STEPS."""
+    """One 'native' with its inner clock on: seconds of each of STEPS."""
     start = time.perf_counter()
     file = native_module().File(data, MAX_PIXELS, False)
     resize = Resize((SIZE, SIZE))

@@ -10,17 +10,17 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
+from eval.benchmark.observers import RANGES
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.inference.detector import Detector
-from jpegdeep_torch.inference.predictor import RANGES
 from jpegdeep_torch.utils.files import written_whole
 
 
 @dataclass(frozen=True)
 class Cost:
-    """An operator, or a stage: how often, and its milliseconds on the CPU and on the GPU.
+    """How often an operator or a stage ran, and its milliseconds on the CPU and on the GPU.
 
-    Of an operator without what it calls (`self` time), summed over threads; of a stage with all that is in it.
+    An operator's are its own, without what it calls, summed over threads.  A stage's include all that is in it.
     """
 
     name: str
@@ -30,8 +30,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """`stages` in the order of an image's way, `operators` the costliest first; of `images` images."""
+class ProfileResult:
+    """Of `images` images.  `stages` are in their order in time; of `operators` the costliest is first."""
 
     images: int
     stages: list[Cost]
@@ -48,7 +48,7 @@ class Profile:
 def run_batches(
     detector: Detector, sources: Sequence[Source], batches: int, on_batch: Callable[[], None] = lambda: None
 ) -> int:
-    """Sends so many batches of the sources, over and over, the way users' images go -> images."""
+    """Runs the detector's `stream` on so many batches of the sources, over and over -> images."""
     wanted = batches * detector.batch_size
     count = 0
     for count, _ in enumerate(detector.stream(itertools.islice(itertools.cycle(sources), wanted)), start=1):
@@ -63,8 +63,11 @@ def profile_detector(
     batches: int,
     trace: str | os.PathLike[str] | None = None,
     on_batch: Callable[[], None] = lambda: None,
-) -> Profile:
-    """Profiles `batches` batches after two that do not count; writes Chrome's JSON to `trace`, whole or not at all."""
+) -> ProfileResult:
+    """Profiles `batches` batches of a detector that `NamedRanges` observes, after two batches that do not count.
+
+    trace: Chrome's JSON is written there, whole or not at all.
+    """
     run_batches(detector, sources, 2)
     activities = [ProfilerActivity.CPU]
     if detector.device.type == "cuda":
@@ -83,6 +86,6 @@ def profile_detector(
     ]
     operators.sort(key=lambda cost: cost.cpu_ms + cost.gpu_ms, reverse=True)
     whole = [stages[name] for name in RANGES if name in stages]
-    return Profile(
+    return ProfileResult(
         images, [Cost(e.key, e.count, e.cpu_time_total / 1e3, e.device_time_total / 1e3) for e in whole], operators
     )

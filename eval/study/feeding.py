@@ -31,7 +31,7 @@ _DCT_OVER_RGB = 227.0 / 108.7  # the GTX 1080's, for GPUs of which only the rate
 
 
 @dataclass(frozen=True)
-class Feeding:
+class CoresPerGpu:
     """Cores that read as many images/s as the GPU takes."""
 
     rate: PublishedRate
@@ -41,11 +41,11 @@ class Feeding:
     dct_cores: float
 
 
-def cores_per_gpu(read_rgb: Line, read_dct: Line, megapixels: float) -> list[Feeding]:
-    """`read_rgb`, `read_dct`: ms of one core an image, by megapixels."""
+def cores_per_gpu(read_rgb: Line, read_dct: Line, megapixels: float) -> list[CoresPerGpu]:
+    """What each of PUBLISHED needs.  `read_rgb`, `read_dct`: ms of one core per image, by megapixels."""
     found = []
     for rate in PUBLISHED:
         dct = rate.dct or rate.rgb * _DCT_OVER_RGB
         cores = rate.rgb * read_rgb(megapixels) / 1e3, dct * read_dct(megapixels) / 1e3
-        found.append(Feeding(rate, dct, rate.dct is None, *cores))
+        found.append(CoresPerGpu(rate, dct, rate.dct is None, *cores))
     return found

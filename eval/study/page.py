@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.benchmark.report import speed_text
 from eval.benchmark.statistics import summary
-from eval.study.rows import Row, Rows, binding, ratio_samples, reading_ms, stage_times, wall_ms
+from eval.study.results import Row, Rows, binding, ratio_samples, reading_ms, stage_times, wall_ms
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.utils.text_table import aligned
 
@@ -48,7 +48,7 @@ def _heading(
     lines = [
         "# Where the time goes", "",
         f"{where}, {settings['threads']} threads of PyTorch; torch {installed['torch']}; {setting['precision']}; "
-        f"images: {settings['pictures']['what']}. {_rounds(rows)}Command:", "", f"    {command}",
+        f"images: {settings['images']['what']}. {_rounds(rows)}Command:", "", f"    {command}",
     ]  # fmt: skip
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)}. The same command goes on with them."]
@@ -124,11 +124,11 @@ def _dct_details(rows: Rows, model: str, row: Row) -> list[str]:
 def _best(rows: Rows, model: str) -> str:
     """The fastest setting, and those that it cannot be told apart from; '' where no end-to-end row is there."""
     matrix = rows.matrix
-    ways = matrix.coefficients if model_config(model).is_dct else (None,)
+    kinds = matrix.coefficients if model_config(model).is_dct else (None,)
     own = [
         row
-        for size in matrix.batch_sizes for backend in matrix.backends for way in ways for workers in matrix.workers
-        if (row := rows.find(model, "e2e", size, True, workers, way, backend))
+        for size in matrix.batch_sizes for backend in matrix.backends for kind in kinds for workers in matrix.workers
+        if (row := rows.find(model, "e2e", size, True, workers, kind, backend))
     ]  # fmt: skip
     if not own:
         return ""
@@ -144,8 +144,8 @@ def _best(rows: Rows, model: str) -> str:
 
 
 def _setting(row: Row) -> str:
-    way = f", `{row['coefficients']}`" if row["coefficients"] else ""
-    return f"{row['backend']}, batch {row['batch_size']}, {row['workers']} worker(s){way}"
+    kind = f", `{row['coefficients']}`" if row["coefficients"] else ""
+    return f"{row['backend']}, batch {row['batch_size']}, {row['workers']} worker(s){kind}"
 
 
 def _preloaded(rows: Rows) -> list[list[str]]:
@@ -169,16 +169,16 @@ def _end_to_end(rows: Rows) -> list[list[str]]:
     matrix = rows.matrix
     for size in sorted(matrix.batch_sizes):
         for backend in matrix.backends:
-            for way in matrix.coefficients:
+            for kind in matrix.coefficients:
                 for workers in sorted(matrix.workers):
                     found = [
-                        rows.find(m, "e2e", size, True, workers, way, backend)
-                        if model_config(m).is_dct or way == matrix.coefficients[0]
+                        rows.find(m, "e2e", size, True, workers, kind, backend)
+                        if model_config(m).is_dct or kind == matrix.coefficients[0]
                         else None
                         for m in rows.detectors
                     ]
                     if any(found):
-                        table.append([str(size), backend, str(workers), f"`{way}`", *(_speed(r) for r in found)])
+                        table.append([str(size), backend, str(workers), f"`{kind}`", *(_speed(r) for r in found)])
     return table
 
 
@@ -214,10 +214,12 @@ def _ratios(rows: Rows) -> list[list[str]]:
 
 
 def stage_rows(rows: Rows) -> list[Row]:
-    """The base's end-to-end rows, and those of the other ways to coefficients: of each network one a way."""
+    """The base's end-to-end rows, and those of the other kinds of coefficients: of each network one a kind."""
     matrix = rows.matrix
-    ways = {model: matrix.coefficients if model_config(model).is_dct else (None,) for model in rows.detectors}
-    found = [rows.find(m, "e2e", matrix.base_batch, True, coefficients=way) for m in rows.detectors for way in ways[m]]
+    kinds = {model: matrix.coefficients if model_config(model).is_dct else (None,) for model in rows.detectors}
+    found = [
+        rows.find(m, "e2e", matrix.base_batch, True, coefficients=kind) for m in rows.detectors for kind in kinds[m]
+    ]
     return [row for row in found if row]
 
 

@@ -1,4 +1,4 @@
-"""A study's pictures."""
+"""A study's plots."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from eval.benchmark.statistics import summary
 from eval.study.page import ratio_pairs, stage_rows
-from eval.study.rows import Row, Rows, ratio_samples, stage_times
+from eval.study.results import Row, Rows, ratio_samples, stage_times
 from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
 
 
 def draw(rows: Rows, folder: Path) -> list[str]:
-    """Writes the pictures for which there are rows -> their file names."""
+    """Writes the plots for which there are rows -> their file names."""
     drawn = []
     for name, picture in (
         ("batch.png", _batch),
@@ -126,11 +126,11 @@ def _workers(rows: Rows) -> Any:
     (axes,) = bare_axes(figure)
     size = rows.matrix.base_batch
     for model, colour in zip(rows.detectors, COLOURS):
-        for way in rows.matrix.coefficients if model in rows.dct else (None,):
-            found = [row for w in counts if (row := rows.among_workers(model, size, w, way))]
+        for kind in rows.matrix.coefficients if model in rows.dct else (None,):
+            found = [row for w in counts if (row := rows.among_workers(model, size, w, kind))]
             if found:
-                label = f"{model}, {way}" if way else model
-                other = way is not None and way != rows.matrix.coefficients[0]
+                label = f"{model}, {kind}" if kind else model
+                other = kind is not None and kind != rows.matrix.coefficients[0]
                 _line(axes, [row["workers"] for row in found], found, colour, label, other)
     if not axes.has_data():
         return None

@@ -9,7 +9,7 @@ from eval.benchmark.report import speed_text
 from eval.benchmark.statistics import summary
 from eval.study.feeding import cores_per_gpu
 from eval.study.fits import Line
-from eval.study.rows import Rows, ratio_samples, wall_ms
+from eval.study.results import Rows, ratio_samples, wall_ms
 from jpegdeep_torch.utils.text_table import aligned
 
 _MEGAPIXELS = (0.1875, 2.0, 12.0)  # VOC's commonest size, a web picture, a camera's
@@ -17,7 +17,7 @@ MEMORY_BAR_MIB, PREDICTION_BAR, RATIO_BAR, NMS_BAR, OVERLAP_BAR = 1.2 * 1024, 0.
 LINEAR_BAR = 0.10  # a cost's largest distance from its line
 
 
-def growth_page(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | None) -> list[str]:
+def scaling_lines(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | None) -> list[str]:
     """Scaling, then prediction, then what a GPU would need; as much of it as was measured."""
     lines = []
     if scaling:
@@ -38,8 +38,8 @@ def _scaling(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     table = [["network", "coefficients by", "varies", "cost", "measured", "exponent", "grows as"]]
     for row in rows:
         points = ", ".join(f"{size:g}: {cost:.4g}" for size, cost in zip(row["sizes"], row["costs"]))
-        way = f"`{row['coefficients']}`" if row["coefficients"] else ""
-        table.append([f"`{row['model']}`", way, row["varies"], row["cost"], points,
+        kind = f"`{row['coefficients']}`" if row["coefficients"] else ""
+        table.append([f"`{row['model']}`", kind, row["varies"], row["cost"], points,
                       *_law(row)])  # fmt: skip
     return table
 

@@ -1,4 +1,4 @@
-"""Pictures of how cost grows, and of predicted against measured speed."""
+"""Plots of how cost grows, and of predicted against measured speed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_f
 _VARIED = ("batch", "threads", "workers", "megapixels")
 
 
-def draw_growth(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | None, folder: Path) -> list[str]:
-    """Writes the pictures for which there are figures -> their file names."""
+def draw_scaling(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | None, folder: Path) -> list[str]:
+    """Writes the plots for which there are figures -> their file names."""
     drawn = []
     for name, rows in (
         ("scaling.png", [row for row in scaling if not row["cost"].startswith("MiB")]),
         ("memory.png", [row for row in scaling if row["cost"].startswith("MiB")]),
     ):
         if rows:
-            save_figure(_growth(rows), folder / name)
+            save_figure(_scaling(rows), folder / name)
             drawn.append(name)
     if prediction:
         save_figure(_prediction(prediction["checked"]), folder / "prediction.png")
@@ -29,7 +29,7 @@ def draw_growth(scaling: Sequence[dict[str, Any]], prediction: dict[str, Any] | 
     return drawn
 
 
-def _growth(rows: Sequence[dict[str, Any]]) -> Any:
+def _scaling(rows: Sequence[dict[str, Any]]) -> Any:
     """A panel a size that is varied; points measured, lines fitted."""
     varied = [size for size in _VARIED if any(row["varies"] == size for row in rows)]
     figure = new_figure(4.0 * len(varied), 4.4)

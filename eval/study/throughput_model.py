@@ -1,8 +1,8 @@
 """End-to-end speed from its parts: what a worker, the transfer, the network and NMS cost alone, put together.
 
-An image costs `read` of one core in whatever process reads it, and `transfer + network + nms` of the main process.
-Without workers these follow one another.  With w workers on c cores, three things bound the time of an image, and the
-largest tells it:
+Per image, reading takes `read` of one core in the process that reads it, and the main process takes
+`transfer + network + nms`.  Without workers these follow one another.  With w workers on c cores, three things bound
+the time per image, and the largest is that time:
 
     main + handover / batch + delay * read * t / c     the main process, never waiting
     read / min(w, c)                                   the workers, never waiting
@@ -12,7 +12,7 @@ On a CPU a network of t threads keeps t cores for its time; on a GPU none.  `del
 evenly and wait for the slowest, so a core that reads a millisecond holds all of them up for about as long, be the other
 cores idle or not.  It is fitted, as is the affine law of each part.
 
-All speeds are of the undisturbed machine, the 90th percentile of the rounds: neighbours of a virtual machine may slow
+All speeds are of the undisturbed machine: the 90th percentile of the rounds.  Neighbours of a virtual machine may slow
 it by half for a while, and a median of few rounds falls on either side, for each setting by chance.
 """
 
@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from eval.benchmark.candidates import BenchmarkCase, Sample, TimedDetector
 from eval.benchmark.measure import take_turns
+from eval.benchmark.networks import Network
 from eval.benchmark.photos import mosaic_jpegs
 from eval.benchmark.statistics import summary
-from eval.benchmark.subjects import BenchmarkCase, Network, Sample, TimedDetector
 from eval.study.fits import Line, line
-from eval.study.matrix import ROUNDS
+from eval.study.folder import ROUNDS
 from eval.study.scaling import HERE, Placed, megapixels
 from jpegdeep_torch.utils.environment import machine
 
@@ -63,7 +64,7 @@ class Host:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Milliseconds an image."""
+    """Milliseconds per image of each stage; `handover` of a batch from a worker to the main process."""
 
     read: float
     transfer: float
@@ -72,7 +73,7 @@ class Parts:
     handover: float = 0.0
 
     def end_to_end(self, workers: int, host: Host, delay: float = 0.0) -> float:
-        """Milliseconds an image; see the formula above."""
+        """Milliseconds per image; see the formula above."""
         main = self.transfer + self.network + self.nms
         if not workers:
             return self.read + main
@@ -86,14 +87,14 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """All that is needed to predict: affine laws of the parts, by network and way to coefficients."""
+    """All that is needed to predict: affine laws of the parts, by network and kind of coefficients."""
 
     host: Host
-    network: Mapping[str, Line]  # ms a batch, by batch size
-    nms: Mapping[str, float]  # ms an image
+    network: Mapping[str, Line]  # ms per batch, by batch size
+    nms: Mapping[str, float]  # ms per image
     transfer: Mapping[str, float]
-    read: Mapping[tuple[str, str | None], Line]  # ms an image, by megapixels
-    handover: float  # ms a batch
+    read: Mapping[tuple[str, str | None], Line]  # ms per image, by megapixels
+    handover: float  # ms per batch
     delay: float = 0.0
 
     def parts(self, point: Point) -> Parts:
@@ -110,38 +111,38 @@ class Model:
         return 1e3 / self.parts(point).end_to_end(point.workers, self.host, self.delay)
 
 
-def fitting_points(networks: Mapping[str, Network], ways: Sequence[str]) -> list[Point]:
+def fitting_points(networks: Mapping[str, Network], kinds: Sequence[str]) -> list[Point]:
     """What is measured to fit: serially at two batch sizes and two image sizes, and with one and two workers."""
     points = []
     for name, network in networks.items():
-        for way in _ways(network, ways):
-            points += [Point(name, 2, 0, 1, way), Point(name, 8, 0, 4, way)]
+        for kind in _kinds(network, kinds):
+            points += [Point(name, 2, 0, 1, kind), Point(name, 8, 0, 4, kind)]
         points += [Point(name, 8, 1, 1), Point(name, 8, 1, 4), Point(name, 8, 2, 4)]
     return points
 
 
-def checking_points(networks: Mapping[str, Network], ways: Sequence[str]) -> list[Point]:
+def checking_points(networks: Mapping[str, Network], kinds: Sequence[str]) -> list[Point]:
     """What is predicted: batch sizes between those fitted and beyond, other image sizes, each number of workers."""
     points = []
     for i, (name, network) in enumerate(networks.items()):
-        for k, way in enumerate(_ways(network, ways)):
+        for k, kind in enumerate(_kinds(network, kinds)):
             between, beyond = (4, 12) if (i + k) % 2 else (12, 4)
-            points += [Point(name, between, 1, 2 + (i + k) % 2, way), Point(name, beyond, 2 * ((i + k) % 2), 3, way)]
+            points += [Point(name, between, 1, 2 + (i + k) % 2, kind), Point(name, beyond, 2 * ((i + k) % 2), 3, kind)]
         points += [Point(name, 4, 2, 2)]
     return points
 
 
 def seconds_needed(
-    networks: Mapping[str, Network], ways: Sequence[str], seconds: float, images_per_s: Mapping[str, float]
+    networks: Mapping[str, Network], kinds: Sequence[str], seconds: float, images_per_s: Mapping[str, float]
 ) -> float:
     """About how long `measure_prediction` takes for networks of these speeds."""
-    points = [*fitting_points(networks, ways), *checking_points(networks, ways)]
+    points = [*fitting_points(networks, kinds), *checking_points(networks, kinds)]
     a_round = sum(max(_SAMPLE_S, point.batch_size / images_per_s[point.network]) for point in points)
     return max(seconds * len(points), ROUNDS * a_round) + 2 * a_round
 
 
-def _ways(network: Network, ways: Sequence[str]) -> list[str | None]:
-    return [None, *ways[1:]] if network.config.is_dct else [None]
+def _kinds(network: Network, kinds: Sequence[str]) -> list[str | None]:
+    return [None, *kinds[1:]] if network.config.is_dct else [None]
 
 
 def measure_points(
@@ -152,17 +153,17 @@ def measure_points(
     placed: Placed = HERE,
     on_round: Callable[[], None] | None = None,
 ) -> dict[Point, list[Sample]]:
-    """All points in turn, `seconds` each; images are mosaics of `jpegs`."""
+    """All points in turn, for `seconds` each; images are mosaics of `jpegs`."""
     sizes = sorted({point.batch_size for point in points})
-    made = {name: placed.subject(network, sizes) for name, network in networks.items()}
+    made = {name: placed.build(network, sizes) for name, network in networks.items()}
     mosaics = {tiles: mosaic_jpegs(jpegs, tiles, _FILES) for tiles in sorted({point.tiles for point in points})}
 
-    def subject(point: Point) -> TimedDetector:
+    def placed_at(point: Point) -> TimedDetector:
         own = made[point.network]
         fed = dataclasses.replace(own.network, sources=mosaics[point.tiles])
         return dataclasses.replace(own, network=fed, label=f"{point.network}, {point.tiles}")
 
-    pairs = [(subject(point), point.case) for point in points]
+    pairs = [(placed_at(point), point.case) for point in points]
     samples = take_turns(pairs, seconds * len(points), on_round, ROUNDS, _SAMPLE_S)
     return {point: samples[timed.label, case] for point, (timed, case) in zip(points, pairs)}
 
@@ -185,15 +186,15 @@ def fit(measured: Mapping[Point, Sequence[Sample]], host: Host) -> Model:
     def law(of: list[Point], size: Callable[[Point], float], cost: Callable[[Point], float]) -> Line:
         return line([size(point) for point in of], [cost(point) for point in of])
 
-    ways = list(dict.fromkeys((point.network, point.coefficients) for point in serial))
+    kinds = list(dict.fromkeys((point.network, point.coefficients) for point in serial))
     model = Model(
         host,
         {n: law([p for p in serial if p.network == n], lambda p: p.batch_size,
                 lambda p: stages[p]["network"] * p.batch_size) for n in names},
         {n: mean(n, "nms") for n in names},
         {n: mean(n, "transfer") for n in names},
-        {way: law([p for p in serial if (p.network, p.coefficients) == way], lambda p: megapixels(p.tiles),
-                  lambda p: stages[p]["wait"]) for way in ways},
+        {kind: law([p for p in serial if (p.network, p.coefficients) == kind], lambda p: megapixels(p.tiles),
+                  lambda p: stages[p]["wait"]) for kind in kinds},
         handover=min(stages[p]["wait"] * p.batch_size for p in stages if p.workers),
     )  # fmt: skip
     shared = {point: images_per_s(samples) for point, samples in measured.items() if point.workers}
@@ -216,18 +217,20 @@ def _stages_ms(samples: Sequence[Sample]) -> dict[str, float]:
 def measure_prediction(
     networks: Mapping[str, Network],
     jpegs: Sequence[bytes],
-    ways: Sequence[str],
+    kinds: Sequence[str],
     seconds: float,
     placed: Placed = HERE,
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Fits, predicts, and holds the prediction against settings that were not used to fit; all measured in turn.
+    """Fits the model, and holds what it predicts against settings that were not used to fit; all measured in turn.
 
-    Gives `host`, `delay`, `handover_ms` (a batch), `network_ms` (`start` and `slope` of a batch), `nms_ms`,
-    `transfer_ms`, `read_ms` (`start` and `slope` by megapixels), and a row a setting under `checked` and `fitted`:
-    its fields, `measured` and `predicted` images/s, `error` (predicted / measured - 1) and `samples`.
+    Returns:
+        'host', 'delay', 'handover_ms' (per batch), 'network_ms' ('start' and 'slope', per batch, by batch size),
+        'nms_ms', 'transfer_ms', 'read_ms' ('start' and 'slope', per image, by megapixels).  'checked' and 'fitted' have
+        one row per setting: its fields, 'measured' and 'predicted' images/s, 'error' (predicted / measured - 1) and
+        'samples'.
     """
-    fitting, checking = fitting_points(networks, ways), checking_points(networks, ways)
+    fitting, checking = fitting_points(networks, kinds), checking_points(networks, kinds)
     measured = measure_points(networks, jpegs, [*fitting, *checking], seconds, placed, on_round)
     host = Host(int(machine()["cores"]), torch.get_num_threads() if placed.on_cpu else 0)
     model = fit({point: measured[point] for point in fitting}, host)
@@ -238,7 +241,7 @@ def measure_prediction(
         return {**dataclasses.asdict(point), "measured": speed, "predicted": predicted, "error": predicted / speed - 1,
                 "samples": samples}  # fmt: skip
 
-    laws = {f"{name}, {way}" if way else name: dataclasses.asdict(law) for (name, way), law in model.read.items()}
+    laws = {f"{name}, {kind}" if kind else name: dataclasses.asdict(law) for (name, kind), law in model.read.items()}
     return {
         "host": dataclasses.asdict(host), "delay": model.delay, "handover_ms": model.handover,
         "network_ms": {name: dataclasses.asdict(law) for name, law in model.network.items()},

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
+from eval.benchmark.observers import RANGES, named_range
 from eval.profile import main
 from jpegdeep_torch.cli.command import run_command
-from jpegdeep_torch.inference.predictor import RANGES, named_range
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from eval.benchmark.candidates import BenchmarkCase, Convolution, make_timed_detector
 from eval.benchmark.measure import measure
+from eval.benchmark.networks import Network
 from eval.benchmark.roofline import count_multiply_adds
-from eval.benchmark.subjects import BenchmarkCase, Convolution, Network, make_timed_detector
 from jpegdeep_torch.models import create_model
 from jpegdeep_torch.presets import get_preset
 from tests.backends.conftest import small_detector
@@ -43,11 +44,11 @@ def test_transposed_convolutions_count():
 def test_the_figure_is_made_of_its_parts():
     """What eval.throughput prints: the convolution on the network's own backend, timed in turn with it."""
     network = Network(small_detector(), get_preset("voc"), [jpeg()], seeded=True)
-    subject = make_timed_detector(network, "torch", "cpu", "float32", (1,))
-    convolution, case = Convolution(subject), BenchmarkCase("model", 1, False)
-    result = measure([subject, convolution], case, seconds=0.1)
-    assert result.ms_per_image(subject.label) > result.ms_per_image(convolution.label) > 0
-    samples = result.samples[subject.label], result.samples[convolution.label]
+    detector = make_timed_detector(network, "torch", "cpu", "float32", (1,))
+    convolution, case = Convolution(detector), BenchmarkCase("model", 1, False)
+    result = measure([detector, convolution], case, seconds=0.1)
+    assert result.ms_per_image(detector.label) > result.ms_per_image(convolution.label) > 0
+    samples = result.samples[detector.label], result.samples[convolution.label]
     assert all(share > 0 for share in convolution.efficiency(*samples))
     assert isinstance(network.model.get_submodule(convolution.single.work.name), nn.Conv2d)
     work = convolution.single.work

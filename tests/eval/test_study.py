@@ -8,15 +8,16 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from eval.benchmark.subjects import BenchmarkCase
-from eval.study import matrix as study_module
+from eval.benchmark.candidates import BenchmarkCase
+from eval.study import folder as study_module
 from eval.study import scaling
 from eval.study import throughput_model as prediction
 from eval.study.__main__ import main
-from eval.study.images import pictures_of
-from eval.study.matrix import ROUNDS, Matrix, blocks
+from eval.study.folder import ROUNDS
+from eval.study.images import images_from
 from eval.study.page import GTX_1080, matrix_page, verdict
-from eval.study.rows import Rows, binding, ratio_samples, stage_times
+from eval.study.plan import Matrix, blocks
+from eval.study.results import Rows, binding, ratio_samples, stage_times
 from eval.study.scaling import Ladder
 from eval.study.scaling_page import bars
 from jpegdeep_torch.cli.command import run_command
@@ -49,9 +50,8 @@ def test_blocks_are_the_whole_matrix():
     measured = {(backend, case) for block in plan for backend in block.backends for case in block.cases}
     expected = {(b, BenchmarkCase("model", n, nms)) for b in matrix.backends for n in (1, 8) for nms in (True, False)}
     expected |= {
-        (b, BenchmarkCase("e2e", n, nms, w, dct))
-        for b in matrix.backends for n in (1, 8) for nms in (True, False) for w in (0, 1, 2)
-        for dct in (None, "reencode")
+        (b, BenchmarkCase("e2e", n, True, w, coefficients))
+        for b in matrix.backends for n in (1, 8) for w in (0, 1, 2) for coefficients in (None, "reencode")
     }  # fmt: skip
     assert measured == expected
     assert plan[0].name == "core-8" and plan[0].backends == matrix.backends and plan[0].peers
@@ -89,8 +89,8 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
     assert record["missing"] == [] and record["machine"]["cores"] >= 1
     rows = record["results"]
     assert {row["block"] for row in rows} == {"core-1", "core-2", "varied-1", "varied-2"}
-    keys = ("model", "stage", "batch_size", "nms", "workers", "dct")
-    assert len({tuple(row[key] for key in keys) for row in rows}) == 2 * 2 * 2 + 2 * 2 * 2 * 3
+    keys = ("model", "stage", "batch_size", "nms", "workers", "coefficients")
+    assert len({tuple(row[key] for key in keys) for row in rows}) == 2 * 2 * 2 + 2 * 2 * 3
     assert all(len(row["samples"]) >= ROUNDS for row in rows)
     assert record["command"] == "eval.study" and record["arguments"]["base_batch"] == 2
     page = (folder / "README.md").read_text()
@@ -154,7 +154,7 @@ def _row(model: str, stage: str, samples: list[float], workers: int = 0, **stage
     median = sorted(samples)[len(samples) // 2]
     return {
         "model": model, "backend": "torch", "stage": stage, "batch_size": 8, "nms": True, "workers": workers,
-        "dct": "dct" if "dct" in model else None, "block": "core-8", "samples": samples,
+        "coefficients": "native" if "dct" in model else None, "block": "core-8", "samples": samples,
         "images_per_s": {"median": median}, "stages_ms": stages_ms, "build_seconds": 0, "largest_difference": 0,
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_the_page_tells_the_figures():
     )
     settings = {
         "machine": {"cpu": "a processor", "cores": 2, "gpu": None}, "versions": {"torch": "2"}, "threads": 2,
-        "setting": {"device": "cpu", "precision": "float32"}, "pictures": {"what": "some"},
+        "setting": {"device": "cpu", "precision": "float32"}, "images": {"what": "some"},
     }  # fmt: skip
     page = "\n".join(matrix_page(rows, settings, [], "a command"))
     assert "**The network binds**: on average 90.0 of 100.0 ms an image (90.0%)" in page
@@ -218,8 +218,8 @@ def test_a_setting_measured_twice_is_told_once_and_what_is_as_fast_is_named():
     )
     (best,) = [line for line in verdict(rows) if "best setting" in line]
     assert best == (
-        "- The best setting for `ssd300_vgg16_dct` here: torch, batch 8, 1 worker(s), `dct`: 10.0 (9.2 to 10.8) "
-        "images/s. No slower than its 10th percentile: torch, batch 8, 0 worker(s), `dct`."
+        "- The best setting for `ssd300_vgg16_dct` here: torch, batch 8, 1 worker(s), `native`: 10.0 (9.2 to 10.8) "
+        "images/s. No slower than its 10th percentile: torch, batch 8, 0 worker(s), `native`."
     )
 
 
@@ -257,11 +257,11 @@ def test_what_does_not_fit_the_time_is_left(small, tmp_path, capsys):
 def test_estimates_by_hand():
     """Images/s of 10 throughout, by `seconds` where that is longer, by the rounds' own time where it is not."""
     networks = {"rgb": SimpleNamespace(config=SimpleNamespace(is_dct=False))}
-    points = [*prediction.fitting_points(networks, ("dct",)), *prediction.checking_points(networks, ("dct",))]
+    points = [*prediction.fitting_points(networks, ("native",)), *prediction.checking_points(networks, ("native",))]
     a_round = sum(max(1.0, point.batch_size / 10) for point in points)
     speeds = {"rgb": 10.0}
-    assert prediction.seconds_needed(networks, ("dct",), 0, speeds) == pytest.approx(7 * a_round)
-    assert prediction.seconds_needed(networks, ("dct",), 60, speeds) == pytest.approx(60 * len(points) + 2 * a_round)
+    assert prediction.seconds_needed(networks, ("native",), 0, speeds) == pytest.approx(7 * a_round)
+    assert prediction.seconds_needed(networks, ("native",), 60, speeds) == pytest.approx(60 * len(points) + 2 * a_round)
     ladder = Ladder((1, 2), threads=(1, 2), workers=(1,), tiles=(1,), batch_size=2)
     batches, one_thread, two_threads, reading = 5 * 0.3, 5 * 2 / 5, 5 * 2 / 10, 1 + 1
     memory = 8 * 3 + 4 * (1 + 2 + 2 * 2) / 10  # batches of 1 and 2, and of 2 on one thread
@@ -293,7 +293,7 @@ def test_files_that_cannot_be_read_are_left_out_and_named(small, tmp_path, capsy
 def test_pictures_are_spread_over_a_folder(tmp_path):
     for i in range(10):
         (tmp_path / f"{i}.jpg").write_bytes(jpeg(picture(seed=i)))
-    found = pictures_of(str(tmp_path), MODELS, ("dct",), most=3)
+    found = images_from(str(tmp_path), MODELS, ("native",), most=3)
     assert found.jpegs == [(tmp_path / f"{i}.jpg").read_bytes() for i in (0, 3, 6)]
     assert found.what == f"{tmp_path} (3 of 10 files)"
 

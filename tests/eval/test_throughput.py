@@ -60,7 +60,7 @@ def test_figures_by_hand():
 
 
 class Recorded:
-    """A subject that takes no time and notes when it is called."""
+    """A candidate that takes no time and notes when it is called."""
 
     def __init__(self, label, calls, wait_ms=0.0):
         self.label, self.calls, self.wait_ms = label, calls, wait_ms
@@ -68,10 +68,15 @@ class Recorded:
     def stage(self, case):
         if case.stage == "e2e" and self.label == "c":
             return None
-        return lambda: self.calls.append(self.label) or Sample(1, 0.001, {"wait": self.wait_ms})
+
+        def run(batches):
+            self.calls.extend([self.label] * batches)
+            return Sample(batches, 0.001 * batches, {"wait": self.wait_ms * batches})
+
+        return run
 
 
-def test_subjects_take_turns():
+def test_candidates_take_turns():
     calls = []
     result = measure([Recorded(label, calls) for label in "abc"], BenchmarkCase("model", 1, False), seconds=0)
     assert {label: len(samples) for label, samples in result.samples.items()} == {"a": 3, "b": 3, "c": 3}
@@ -87,7 +92,7 @@ def test_short_batches_are_put_together_to_longer_samples():
 
 def test_what_was_read_ahead_is_used_up_where_the_data_binds():
     calls = []
-    case = BenchmarkCase("e2e", 1, False, workers=2)
+    case = BenchmarkCase("e2e", 1, True, workers=2)
     result = measure([Recorded("a", calls), Recorded("b", calls, wait_ms=0.9), Recorded("c", calls)], case, seconds=0)
     assert list(result.samples) == ["a", "b"]  # c has no such stage
     assert [s.images for s in result.samples["a"]] == [1, 1, 1]
@@ -96,7 +101,7 @@ def test_what_was_read_ahead_is_used_up_where_the_data_binds():
 
 
 def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
-    """Small networks from files, all cases, both ways to coefficients, JSON as the design lays it down."""
+    """Small networks from files, all cases, both kinds of coefficients, JSON as the design lays it down."""
     images = tmp_path / "images"
     images.mkdir()
     for i in range(3):
@@ -130,8 +135,8 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
     assert min(rounds) >= 3
     assert {"command", "arguments", "machine", "versions", "results", "ratios"} <= set(report)
     cases = {(r["stage"], r["batch_size"], r["nms"]) for r in report["results"]}
-    assert cases == {(s, n, nms) for s in ("model", "e2e") for n in (1, 4) for nms in (True, False)}
-    assert len(report["results"]) == 16 and len(report["ratios"]) == 8
+    assert cases == {("model", n, nms) for n in (1, 4) for nms in (True, False)} | {("e2e", n, True) for n in (1, 4)}
+    assert len(report["results"]) == 12 and len(report["ratios"]) == 6
     for row in report["results"]:
         assert row["images_per_s"]["median"] == pytest.approx(np.median(row["samples"]))
         assert row["stages_ms"]["network"] > 0 and ("nms" in row["stages_ms"]) == row["nms"]
@@ -140,7 +145,7 @@ def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
         assert ("convolution_speed_reached" in row) == at_the_largest_batch
     printed = capsys.readouterr().out
     assert "ratio to ssd300_vgg16" in printed and "decode and NMS" in printed
-    assert "coefficients by 'reencode'" in printed and "coefficients by 'dct'" in printed
+    assert "coefficients by 'reencode'" in printed and "coefficients by 'native'" in printed
 
 
 def test_nonsense_has_no_speed(tmp_path):
@@ -169,6 +174,7 @@ MISTAKES = {
     "device": (["--device", "cuda:99"], "cuda"),
     "no such device": (["--device", "abacus"], "abacus"),
     "threads": (["--threads", "0"], "threads"),
+    "end to end without NMS": (["--stage", "e2e", "--nms", "off"], "always NMS"),
     "a word for a number": (["--seconds", "soon"], "soon"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from eval.training_data import main
 from jpegdeep_torch.cli.command import run_command
-from jpegdeep_torch.training.samples import WAYS
+from jpegdeep_torch.training.samples import TRAINING_COEFFICIENTS
 from tests.training.make_dataset import make_voc
 
 
@@ -21,14 +21,14 @@ def test_times_and_their_ratios(root, tmp_path, capsys):
     line = [str(root), "--rounds", "3", "--batch-size", "2", "--limit", "3", "--json", str(tmp_path / "a.json")]
     assert run_command(main, line) == 0
     made = json.loads((tmp_path / "a.json").read_text())
-    means = {(row["recipe"], row["way"]): row["ms_per_image"]["mean"] for row in made["results"]}
-    assert len(means) == 9 and {way for _, way in means} == set(WAYS) and min(means.values()) > 0
+    means = {(row["recipe"], row["coefficients"]): row["ms_per_image"]["mean"] for row in made["results"]}
+    assert len(means) == 9 and {name for _, name in means} == set(TRAINING_COEFFICIENTS) and min(means.values()) > 0
     assert all(row["images"] == 3 for row in made["results"])
     for ratio in made["ratios"]:  # of six batches, each between the extremes
         assert 0.1 < ratio["geometric_mean"] / (
             means[ratio["recipe"], ratio["numerator"]] / means[ratio["recipe"], ratio["denominator"]]
         ) < 10  # fmt: skip
-    assert "dct / reencode, SSD recipe" in capsys.readouterr().out
+    assert "native / reencode, SSD recipe" in capsys.readouterr().out
 
 
 MISTAKES = {

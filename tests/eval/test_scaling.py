@@ -8,14 +8,15 @@ import heapq
 import numpy as np
 import pytest
 
+from eval.benchmark.candidates import Sample
+from eval.benchmark.networks import make_network
 from eval.benchmark.photos import builtin_jpegs, mosaic_jpegs
-from eval.benchmark.subjects import Sample, make_network
 from eval.study.feeding import PUBLISHED, cores_per_gpu
 from eval.study.fits import Line, line, power_law
 from eval.study.memory import MemoryPoint, measure_memory
 from eval.study.scaling import HERE, Ladder, _memory, doubling, measure_scaling, megapixels
-from eval.study.scaling_page import growth_page
-from eval.study.scaling_plots import draw_growth
+from eval.study.scaling_page import scaling_lines
+from eval.study.scaling_plots import draw_scaling
 from eval.study.throughput_model import Host, Model, Parts, checking_points, fit, fitting_points, measure_prediction
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg.header import read_header
@@ -75,13 +76,13 @@ def test_the_formula_by_hand():
 def test_a_known_machine_is_found_again():
     """Samples made from a model: the fit gives that model, and so its predictions of other points."""
     networks = {"rgb": _config(False), "dct": _config(True)}
-    ways = ("native", "reencode")
+    kinds = ("native", "reencode")
     true = Model(
         Host(2, 2),
         {"rgb": Line(3.0, 20.0, 0), "dct": Line(2.0, 8.0, 0)},
         {"rgb": 1.5, "dct": 1.5},
         {"rgb": 0.5, "dct": 0.2},
-        {("rgb", None): Line(1, 9, 0), ("dct", None): Line(0.5, 5, 0), ("native", "reencode"): Line(2, 8, 0)},
+        {("rgb", None): Line(1, 9, 0), ("dct", None): Line(0.5, 5, 0), ("dct", "reencode"): Line(2, 8, 0)},
         handover=2.0,
         delay=1.1,
     )
@@ -93,7 +94,7 @@ def test_a_known_machine_is_found_again():
         seconds = images / true.images_per_s(point)
         return Sample(images, seconds, {stage: images * ms for stage, ms in stages.items()})
 
-    fitting, checking = fitting_points(networks, ways), checking_points(networks, ways)
+    fitting, checking = fitting_points(networks, kinds), checking_points(networks, kinds)
     assert not set(fitting) & set(checking)
     found = fit({point: [sample(point)] * 3 for point in fitting}, true.host)
     assert found.delay == pytest.approx(1.1, abs=0.011) and found.handover == pytest.approx(2.0)
@@ -166,17 +167,17 @@ def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.study.scaling._memory", lambda *_: [])
     monkeypatch.setattr("eval.study.scaling._FILES", 2)
     ladder = Ladder((1, 2), threads=(1,), workers=(1,), tiles=(1, 2), batch_size=2)
-    rows = measure_scaling({"net": network}, [jpeg()], ("dct",), ladder, seconds=0)
+    rows = measure_scaling({"net": network}, [jpeg()], ("native",), ladder, seconds=0)
     assert {(row["varies"], row["coefficients"]) for row in rows} == {
-        ("batch", None), ("threads", None), ("workers", "dct"), ("megapixels", "dct")
+        ("batch", None), ("threads", None), ("workers", "native"), ("megapixels", "native")
     }  # fmt: skip
     by_size = next(row for row in rows if row["varies"] == "megapixels")
     assert by_size["sizes"] == [0.1875, 0.75] and by_size["costs"][1] > by_size["costs"][0] > 0
     monkeypatch.setattr("eval.study.throughput_model._FILES", 2)
     monkeypatch.setattr("eval.study.throughput_model._SAMPLE_S", 0.0)
-    found = measure_prediction({"net": network}, [jpeg()], ("dct",), seconds=0)
+    found = measure_prediction({"net": network}, [jpeg()], ("native",), seconds=0)
     for row in found["checked"]:
         assert row["predicted"] > 0 and row["error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
-    page = "\n".join(growth_page(rows, found))
+    page = "\n".join(scaling_lines(rows, found))
     assert "(two points)" in page and f"{found['delay']:.2f}" in page
-    assert draw_growth(rows, found, tmp_path) == ["scaling.png", "prediction.png"]
+    assert draw_scaling(rows, found, tmp_path) == ["scaling.png", "prediction.png"]

@@ -1,7 +1,6 @@
-"""The whole matrix (networks, backends, batch sizes, NMS, stages, ways to coefficients, workers), within a time budget.
+"""A study's folder: the finished blocks, one file each, and what it takes to measure those that are missing.
 
-The matrix is cut into blocks.  The runs of a block are taken in turn, so that a machine's drift falls on all alike, and
-a finished block is one file: a study that was stopped goes on with the blocks that are missing.
+A study that was stopped goes on with the blocks that are missing.
 """
 
 from __future__ import annotations
@@ -16,12 +15,15 @@ from typing import Any
 
 import torch
 
+from eval.benchmark.candidates import Candidate, TimedDetector, make_timed_detector
 from eval.benchmark.measure import case_json, interleave
-from eval.benchmark.subjects import BenchmarkCase, Network, Timed, TimedDetector, make_network, make_timed_detector
+from eval.benchmark.networks import Network, make_network
+from eval.study.plan import Block, Matrix, blocks
 from jpegdeep_torch.data.reading import Source
 from jpegdeep_torch.errors import DatasetError, JpegDeepError
 from jpegdeep_torch.jpeg.pixels import DEFAULT_DECODER
 from jpegdeep_torch.models import model_config
+from jpegdeep_torch.presets import current_name
 from jpegdeep_torch.utils.environment import machine, versions
 from jpegdeep_torch.utils.files import sha256_of, write_json
 from jpegdeep_torch.utils.settings import differences
@@ -29,117 +31,51 @@ from jpegdeep_torch.utils.settings import differences
 SETTINGS_FILE = "settings.json"
 BLOCKS_FOLDER = "blocks"
 ROUNDS = 5  # of a block, at least
+_OLD_KEYS = {"dct": "coefficients", "presets": "coefficients", "images": "images"}  # before version 0.2
 _WARM_UP = 2  # batches of a run before its first sample, for estimates
 _START_S = 0.5  # to start a worker, for estimates
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """What is to be measured.  The first backend, way to coefficients, and number of workers are the base, from which
-    the others are told apart; so is `base_batch`."""
-
-    models: tuple[str, ...]
-    backends: tuple[str, ...] = ("torch",)
-    batch_sizes: tuple[int, ...] = (1, 8)
-    base_batch: int = 8
-    coefficients: tuple[str, ...] = ("native", "reencode")
-    workers: tuple[int, ...] = (1, 0, 2)
-
-    def __post_init__(self) -> None:
-        for name in ("models", "backends", "batch_sizes", "presets", "workers"):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values):
-                raise DatasetError(f"{name} of a study are {list(values)}, expected one or more, each once")
-        if min(self.batch_sizes) < 1 or min(self.workers) < 0:
-            raise DatasetError("batch sizes of a study must be at least 1, workers at least 0")
-        if self.base_batch not in self.batch_sizes:
-            raise DatasetError(f"base batch {self.base_batch} is not among the batch sizes {list(self.batch_sizes)}")
-
-
-@dataclass(frozen=True)
-class Block:
-    """Runs that are taken in turn: each network on each of these backends in each of these cases."""
-
-    name: str
-    backends: tuple[str, ...]
-    cases: tuple[BenchmarkCase, ...]
-    peers: bool = False
-
-    @property
-    def batch_size(self) -> int:
-        return self.cases[0].batch_size
-
-
-def blocks(matrix: Matrix) -> list[Block]:
-    """The whole matrix, what a reader would miss most first: the base, the other batch sizes, one change at a time, and
-    last what differs from the base in several ways."""
-    first, others = matrix.backends[:1], matrix.backends[1:]
-    sizes = sorted(matrix.batch_sizes, key=lambda n: (n != matrix.base_batch, n))
-    plan = [Block(f"core-{n}", matrix.backends if n == matrix.base_batch else first, core(matrix, n), True)
-            for n in sizes]  # fmt: skip
-    plan += [Block(f"varied-{n}", first, varied(matrix, n)) for n in sizes[:1]]
-    if others:
-        plan += [Block(f"core-{n}-others", others, core(matrix, n)) for n in sizes[1:]]
-    plan += [Block(f"varied-{n}", first, varied(matrix, n)) for n in sizes[1:]]
-    if others:
-        plan += [Block(f"varied-{n}-others", others, varied(matrix, n)) for n in sizes]
-    return plan
-
-
-def core(matrix: Matrix, batch_size: int) -> tuple[BenchmarkCase, ...]:
-    """The network alone without and with NMS, and end to end as the base is."""
-    workers = matrix.workers[0]
-    return (
-        BenchmarkCase("model", batch_size, False),
-        BenchmarkCase("model", batch_size, True),
-        BenchmarkCase("e2e", batch_size, True, workers),
-    )
-
-
-def varied(matrix: Matrix, batch_size: int) -> tuple[BenchmarkCase, ...]:
-    """All end-to-end cases, and of the core what they are held against: those runs are then taken in turn too."""
-    ways = (None, *matrix.coefficients[1:])
-    every = [
-        BenchmarkCase("e2e", batch_size, nms, w, way) for nms in (True, False) for way in ways for w in matrix.workers
-    ]
-    return BenchmarkCase("model", batch_size, False), BenchmarkCase("model", batch_size, True), *every
-
-
-@dataclass(frozen=True)
-class Setting:
+class StudySettings:
     """All that a study's figures hang on beside its matrix."""
 
     device: str = "cpu"
     precision: str = "float32"
-    seconds: float = 6.0  # a run, at least `ROUNDS` of them
+    seconds: float = 6.0  # per run, of which there are at least `ROUNDS`
     decoder: str = DEFAULT_DECODER
     seed: int = 0
     weights: dict[str, str] = field(default_factory=dict)  # model: safetensors file
 
 
-class Study:
-    """One folder of finished blocks, and what is needed to measure those that are missing."""
+class StudyFolder:
+    """The folder, the plan, and the networks once they are needed."""
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
         matrix: Matrix,
-        setting: Setting,
+        setting: StudySettings,
         sources: Sequence[Source],
         *,
-        pictures: dict[str, Any],
-        peers: Callable[[], Iterable[Timed]] = tuple,
+        images: dict[str, Any],
+        peers: Callable[[], Iterable[Candidate]] = tuple,
         peer_names: Sequence[str] = (),
     ):
-        """`pictures` says what `sources` are (their number, a digest); `peers` makes other people's detectors, when
-        they are needed.  DatasetError where the folder holds a study of other settings, or of another machine.
+        """
+        Args:
+            images: what `sources` are: their number, a digest.
+            peers: makes other people's detectors, when they are needed.
+
+        Raises:
+            DatasetError: the folder holds a study of other settings, or of another machine.
         """
         self.folder, self.matrix, self.setting, self.sources = Path(folder), matrix, setting, list(sources)
         self._make_peers, self._peers = peers, None
         self._networks: dict[str, Network] = {}
-        self._subjects: dict[tuple[str, str, tuple[int, ...]], TimedDetector] = {}
+        self._timed: dict[tuple[str, str, tuple[int, ...]], TimedDetector] = {}
         self.settings = json.loads(json.dumps({
-            "matrix": asdict(matrix), "setting": asdict(setting), "pictures": pictures, "peers": list(peer_names),
+            "matrix": asdict(matrix), "setting": asdict(setting), "images": images, "peers": list(peer_names),
             "weights_sha256": {model: sha256_of(file) for model, file in setting.weights.items()},
             "threads": torch.get_num_threads(), "machine": machine(), "versions": versions(),
         }))  # fmt: skip
@@ -172,21 +108,30 @@ class Study:
         on_round: Callable[[], None] | None = None,
         most: int | None = None,
     ) -> list[Block]:
-        """Measures what is missing, or the first `most` of it -> the blocks still missing, for which there was no time
-        before `deadline` (of time.monotonic()).  A block that cannot be done in time by what is known of its networks
-        is left out; the first block of all is done whatever it takes, so that there is something to tell.  `on_block`
-        is called with each block that begins.
+        """Measures what is missing.
+
+        A block that cannot be done before `deadline`, by what is known of its networks, is left out.  The first block
+        of all is done whatever it takes, so that there is something to tell.
+
+        Args:
+            deadline: of time.monotonic().
+            on_block: called with each block that begins.
+            on_round: called after each round.
+            most: the first so many of the missing blocks alone.
+
+        Returns:
+            The blocks still missing, for which there was no time.
         """
         for block in self.missing()[:most]:
             rows = self.rows()
             if deadline is not None and rows and time.monotonic() + self._estimate(block, rows) > deadline:
                 continue
             on_block(block)
-            subjects = self._block_subjects(block)
-            results = interleave(subjects, block.cases, self._seconds(block), on_round, ROUNDS)
+            candidates = self._candidates(block)
+            results = interleave(candidates, block.cases, self._seconds(block), on_round, ROUNDS)
             finished: dict[str, Any] = {"block": block.name, "results": [], "ratios": []}
             for result in results:
-                own, ratios = case_json(result, subjects)
+                own, ratios = case_json(result, candidates)
                 finished["results"] += own
                 finished["ratios"] += ratios
             write_json(self.path(block), finished)
@@ -196,30 +141,30 @@ class Study:
         """For a block's rounds together: `seconds` for each run on the fastest of its backends."""
         return self.setting.seconds * len(block.cases) * len(block.backends)
 
-    def _block_subjects(self, block: Block) -> list[Timed]:
-        subjects: list[Timed] = [
-            self._subject(model, backend, block.batch_size)
+    def _candidates(self, block: Block) -> list[Candidate]:
+        candidates: list[Candidate] = [
+            self._timed_detector(model, backend, block.batch_size)
             for model in self.matrix.models
             for backend in block.backends
         ]
         if block.peers:
             if self._peers is None:
                 self._peers = list(self._make_peers())
-            subjects += self._peers
-        return subjects
+            candidates += self._peers
+        return candidates
 
-    def _subject(self, model: str, backend: str, batch_size: int) -> TimedDetector:
+    def _timed_detector(self, model: str, backend: str, batch_size: int) -> TimedDetector:
         sizes = self.matrix.batch_sizes if backend == "torch" else (batch_size,)  # eager serves all from one copy
         key = model, backend, sizes
-        if key not in self._subjects:
+        if key not in self._timed:
             setting, alone = self.setting, len(self.matrix.backends) == 1
-            self._subjects[key] = make_timed_detector(
+            self._timed[key] = make_timed_detector(
                 self.network(model), backend, setting.device, setting.precision, sizes, alone=alone
             )
-        return self._subjects[key]
+        return self._timed[key]
 
     def network(self, model: str) -> Network:
-        """The network called `model`, by the base's way to coefficients."""
+        """The network called `model`, with the base's coefficients."""
         if model not in self._networks:
             setting = self.setting
             self._networks[model] = make_network(
@@ -253,7 +198,10 @@ class Study:
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder with its settings, or holds those that it has against `settings`.  DatasetError."""
+    """Makes the folder with its settings, or holds those that it has against `settings`.
+
+    Raises DatasetError where they differ, or where the folder is not a study's.
+    """
     path = folder / SETTINGS_FILE
     if path.exists():
         there = read_json(path)
@@ -279,8 +227,17 @@ def _short(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of the study's own; JpegDeepError where it cannot be read."""
+    """A file of a study, in the words of today's.  Raises JpegDeepError where it cannot be read."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=_current)
     except (OSError, ValueError) as error:
         raise JpegDeepError(f"{path}: not a readable file of a study ({error})") from None
+
+
+def _current(table: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object of an older study, with the keys and the names of coefficients that it would have today."""
+    current = {_OLD_KEYS.get(key, key): value for key, value in table.items()}
+    if "coefficients" in current:
+        names = current["coefficients"]
+        current["coefficients"] = [*map(current_name, names)] if isinstance(names, list) else current_name(names)
+    return current

@@ -1,4 +1,4 @@
-"""A study's rows, as its files hold them, and what can be read from them: ratios, stages, what binds."""
+"""A study's rows, as its files hold them, and what they tell: ratios, stages, what binds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.benchmark.report import STAGES
-from eval.study.matrix import Matrix
+from eval.study.plan import Matrix
 from jpegdeep_torch.models import model_config
 
 Row = dict[str, Any]
@@ -82,18 +82,21 @@ def ratio_samples(row: Row, base: Row) -> list[float]:
 
 
 def wall_ms(row: Row) -> float:
-    """Of an image, all stages that the main process goes through; the network alone has no wait."""
+    """Per image, all stages that the main process goes through; the network alone has no wait.
+
+    On a GPU, stages that overlap are counted in full.
+    """
     return sum(row["stages_ms"].get(stage, 0.0) for stage in _MAIN.values())
 
 
 def reading_ms(row: Row) -> float:
-    """Of an image, for one worker."""
+    """Per image, of one worker."""
     return sum(row["stages_ms"].get(stage, 0.0) for stage in _READING)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """What an image waits for most: a stage's share of its time, and what would be left were that stage free."""
+    """The stage that an image waits for longest, and the time that would be left were that stage free."""
 
     stage: str
     stage_ms: float
@@ -119,7 +122,7 @@ def binding(row: Row) -> Binding:
 
 
 def stage_times(row: Row) -> dict[str, tuple[float, bool]]:
-    """{title: (ms an image, whether a worker spends it beside the main process)}, titles as the report has them."""
+    """{title: (ms per image, whether a worker spends it beside the main process)}, titles as the report has them."""
     hidden = {title for title, keys in STAGES if set(keys) & set(_READING)} if row["workers"] else set()
     found = {}
     for title, keys in STAGES:
