@@ -200,7 +200,7 @@ def _by_megapixels(name: str, network: Network, ladder: Ladder, mosaics: dict[in
 
 
 def reading_ms(network: Network, jpegs: list[bytes], rounds: int = 5) -> float:
-    """Milliseconds per image, from bytes to the batch, on one thread of this process: the median of `rounds` batches."""
+    """Milliseconds per image, from bytes to batch, on one thread of this process: the median of `rounds` batches."""
     batches = network.detector(len(jpegs), workers=0).read(itertools.cycle(jpegs))
     with threads_set_to(1):
         next(batches)
