@@ -20,7 +20,7 @@ from tests.training.runs import write_config
 ROOT = Path(__file__).resolve().parents[2]
 EXCEPTIONS = {
     "jpegdeep_torch/__init__.py",  # a public name
-    "jpegdeep_torch/keras/verify.py",  # a converted network's outputs beside Keras's: no images, no batches, no clipping
+    "jpegdeep_torch/keras/verify.py",  # a converted network beside Keras: no images, no clipping
 }
 
 
