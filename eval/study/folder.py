@@ -31,7 +31,7 @@ from jpegdeep_torch.utils.settings import differences
 SETTINGS_FILE = "settings.json"
 BLOCKS_FOLDER = "blocks"
 ROUNDS = 5  # of a block, at least
-_OLD_KEYS = {"dct": "coefficients", "presets": "coefficients", "images": "images"}  # before version 0.2
+_OLD_KEYS = {"dct": "coefficients", "presets": "coefficients", "pictures": "images"}  # before version 0.2
 _WARM_UP = 2  # batches of a run before its first sample, for estimates
 _START_S = 0.5  # to start a worker, for estimates
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from eval.benchmark.candidates import BenchmarkCase
-from eval.study import folder as study_module
+from eval.study import folder as folder_module
 from eval.study import scaling
 from eval.study import throughput_model as prediction
 from eval.study.__main__ import main
-from eval.study.folder import ROUNDS
+from eval.study.folder import ROUNDS, StudyFolder, StudySettings, read_json
 from eval.study.images import images_from
 from eval.study.page import GTX_1080, matrix_page, verdict
 from eval.study.plan import Matrix, blocks
@@ -28,6 +30,7 @@ from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg, picture
 
 MODELS = ("ssd300_vgg16", "ssd300_vgg16_dct")
+OLD_STUDY = Path(__file__).resolve().parents[2] / "docs" / "study"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_stopped_studies_go_on(small, tmp_path, capsys, monkeypatch):
     first = (folder / "blocks" / "core-2.json").read_bytes()
     (folder / "blocks" / "core-1.json.tmp").write_text("half")  # a killed run leaves at most such a file
 
-    monkeypatch.setattr(study_module, "interleave", _stop_after(2))
+    monkeypatch.setattr(folder_module, "interleave", _stop_after(2))
     with pytest.raises(KeyboardInterrupt):
         main([*small, "-o", str(folder)])
     assert sorted(p.name for p in (folder / "blocks").glob("*.json")) == ["core-1.json", "core-2.json", "varied-2.json"]
@@ -117,8 +120,32 @@ def _stop_after(count: int):
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = study_module.interleave
+    original = folder_module.interleave
     return interleave
+
+
+def test_studies_of_old_versions_go_on(monkeypatch):
+    """docs/study is one: it says "dct", "presets" and "pictures", and its page `dct` where today's says `native`."""
+    raw = json.loads((OLD_STUDY / "settings.json").read_text())
+    for name in ("machine", "versions"):
+        monkeypatch.setattr(folder_module, name, lambda name=name: raw[name])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: raw["threads"])
+    before = {file: file.read_bytes() for file in OLD_STUDY.rglob("*.json")}
+    settings = StudySettings(**{key: raw["setting"][key] for key in ("seconds", "decoder", "weights")})
+    matrix = Matrix(MODELS, batch_sizes=(1, 8, 32), coefficients=("native", "reencode"), workers=(1, 0, 2))
+    study = StudyFolder(OLD_STUDY, matrix, settings, [], images=raw["pictures"], peer_names=raw["peers"])
+    assert study.missing() == []
+    assert {row.get("coefficients") for row in study.rows()} == {"native", "reencode", None}
+    assert {row["coefficients"] for row in read_json(OLD_STUDY / "scaling.json")["scaling"]} == {
+        "native",
+        "reencode",
+        None,
+    }
+    page = matrix_page(Rows(study.rows(), matrix), study.settings, [], "")
+    there = (OLD_STUDY / "README.md").read_text().replace("`dct`", "`native`")
+    lines = {"".join(line.split()).replace("-", "") for line in there.splitlines()}  # columns have grown by 3 letters
+    assert len(page) > 100 and all("".join(line.split()).replace("-", "") in lines for line in page)
+    assert {file: file.read_bytes() for file in OLD_STUDY.rglob("*.json")} == before
 
 
 MISTAKES = {
