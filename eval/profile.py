@@ -87,7 +87,7 @@ def text(found: ProfileResult, top: int) -> str:
 
 
 def _table(what: str, costs: Sequence[Cost], images: int, whole: float) -> list[str]:
-    rows = [[what, "calls", "CPU ms an image", "GPU ms an image", "share"]]
+    rows = [[what, "calls", "CPU ms per image", "GPU ms per image", "share"]]
     for cost in costs:
         share = (cost.cpu_ms if what == "stage" else cost.cpu_ms + cost.gpu_ms) / whole if whole else 0.0
         rows.append([cost.name, str(cost.calls), f"{cost.cpu_ms / images:.3f}", f"{cost.gpu_ms / images:.3f}",

@@ -22,7 +22,7 @@ from jpegdeep_torch.backends.base import example_inputs
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.inference.detector import Detector
 
-_GPU_BATCHES = 16  # of a stream, for each that is asked for: see `TimedDetector._end_to_end`
+_GPU_BATCHES = 16  # of a stream, at least: see `TimedDetector._end_to_end`
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Sample:
         return self.images / self.seconds
 
 
-Run = Callable[[int], Sample]  # times so many batches
+Run = Callable[[int], Sample]  # times so many batches, or more
 
 
 class Candidate(Protocol):
@@ -148,10 +148,10 @@ class TimedDetector:
         observer = StageTimes(self.runner.device)
         detector = self._fed_as(case, observer)
         predictions = detector.stream(self.network.endless())
-        longer = _GPU_BATCHES if self.runner.device.type == "cuda" else 1
+        fewest = _GPU_BATCHES if self.runner.device.type == "cuda" else 1
 
         def run(batches: int) -> Sample:
-            images = batches * longer * case.batch_size
+            images = max(batches, fewest) * case.batch_size
             self.synchronize()
             started = time.perf_counter()
             deque(itertools.islice(predictions, images), maxlen=0)

@@ -191,14 +191,8 @@ def case_json(result: CaseResult, candidates: Sequence[Candidate]) -> tuple[list
 def _detector_json(detector: TimedDetector, case: BenchmarkCase) -> dict[str, object]:
     network = detector.network.read_by(case.coefficients)
     return {
-        "model": network.config.name,
-        "backend": detector.backend,
-        "device": str(detector.runner.device),
-        "precision": detector.runner.precision,
-        "preset": network.preset.name,
-        "coefficients": network.coefficients,
-        "decoder": None if network.coefficients == "native" else network.decoder,
-        "seeded_weights": network.seeded,
-        "build_seconds": detector.build_seconds,
-        "largest_difference": detector.difference.largest,
-    }
+        "model": network.config.name, "backend": detector.backend, "device": str(detector.runner.device),
+        "precision": detector.runner.precision, "preset": network.preset.name, "coefficients": network.coefficients,
+        "decoder": None if network.coefficients == "native" else network.decoder, "seeded_weights": network.seeded,
+        "build_seconds": detector.build_seconds, "largest_difference": detector.difference.largest,
+    }  # fmt: skip

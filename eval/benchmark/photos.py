@@ -36,9 +36,9 @@ def builtin_jpegs(count: int = 32, seed: int = 0) -> list[bytes]:
 
 
 def mosaic_jpegs(jpegs: Sequence[bytes], tiles: int, count: int = 8) -> list[bytes]:
-    """`count` JPEGs of tiles x tiles pictures, 4:2:0, quality 90: larger files of unchanged detail.
+    """`count` JPEGs of tiles x tiles photographs, 4:2:0, quality 90: larger files of unchanged detail.
 
-    The pictures are `jpegs`, over and over where there are fewer, each cut and scaled to 500x375.
+    The photographs are `jpegs`, over and over where there are fewer, each cut and scaled to 500x375.
     """
     used = [_fitted(data) for data in jpegs[: count * tiles * tiles]]
     cuts = list(itertools.islice(itertools.cycle(used), count * tiles * tiles))

@@ -15,7 +15,7 @@ from jpegdeep_torch.models.config import ModelConfig
 
 @dataclass(frozen=True)
 class ConvolutionWork:
-    """Multiply-adds an image, of all convolutions and linear layers and of the largest 3x3 convolution."""
+    """Multiply-adds per image, of all convolutions and linear layers and of the largest 3x3 convolution."""
 
     total: int
     largest: int

@@ -1,4 +1,4 @@
-"""What a training image costs its worker, by each way to coefficients, on one thread, in turns, on the same draws."""
+"""What a training image costs its worker, by each kind of coefficients, on one thread, in turns, on the same draws."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jpegdeep_torch.utils.environment import threads_set_to
 
 @dataclass
 class DataTimes:
-    """Milliseconds per image of each way to coefficients: float64 (rounds, batches)."""
+    """Milliseconds per image of each kind of coefficients: float64 (rounds, batches)."""
 
     name: str
     images: int

@@ -15,13 +15,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from eval.benchmark.arguments import (
-    DEFAULT_MODELS,
-    add_backends,
-    add_batch_sizes,
-    laboratory_parser,
-    prepared_device,
-)
+from eval.benchmark.arguments import DEFAULT_MODELS, add_backends, add_batch_sizes, laboratory_parser, prepared_device
 from eval.peers import PEERS, make_timed_peer
 from eval.study.folder import ROUNDS, StudyFolder, StudySettings
 from eval.study.images import MOST, StudyImages, builtin_images, images_from

@@ -82,7 +82,7 @@ def _stages(rows: Rows) -> Any:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"ms an image, end to end, batch {shown[0]['batch_size']}")
+    axes.set_xlabel(f"ms per image, end to end, batch {shown[0]['batch_size']}")
     legend_above(axes)
     return figure
 
