@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from eval.benchmark.candidates import BenchmarkCase, Candidate, Convolution, Run, Sample, TimedDetector
 from eval.benchmark.statistics import summary
-from jpegdeep_torch.data.dataset import PREFETCH
+from jpegdeep_torch.data.loader import PREFETCH
 
 FEWEST_ROUNDS = 3
 _DATA_BOUND = 0.1  # share of a batch's time spent waiting for data, past which what was read ahead is used up first
