@@ -1,4 +1,4 @@
-"""Loss and mAP of training runs against their steps, as a picture.
+"""Loss and mAP of training runs against their steps, as a plot.
 
 python -m eval.curves runs/dct runs/rgb -o curves.png
 """

@@ -16,13 +16,13 @@ from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_f
 def draw(rows: Rows, folder: Path) -> list[str]:
     """Writes the plots for which there are rows -> their file names."""
     drawn = []
-    for name, picture in (
+    for name, plot in (
         ("batch.png", _batch),
         ("stages.png", _stages),
         ("ratio.png", _ratio),
         ("workers.png", _workers),
     ):
-        figure = picture(rows)
+        figure = plot(rows)
         if figure is not None:
             save_figure(figure, folder / name)
             drawn.append(name)
