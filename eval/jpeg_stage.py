@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from eval.benchmark.axes import bare_axes
 from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, NATIVE, READ, REENCODE, StageTimes, geometric_mean, measure
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.statistics import summary
@@ -21,7 +22,7 @@ from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.utils.environment import machine, run_header
-from jpegdeep_torch.utils.figures import bare_axes, new_figure, save_figure
+from jpegdeep_torch.utils.figures import new_figure, save_figure
 from jpegdeep_torch.utils.files import write_json
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.

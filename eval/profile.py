@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from eval.benchmark.arguments import images_of, laboratory_parser, prepared_device
+from eval.benchmark.markdown import aligned
 from eval.benchmark.networks import make_network
 from eval.benchmark.observers import NamedRanges
 from eval.benchmark.profiling import Cost, ProfileResult, profile_detector, run_batches
@@ -23,7 +24,6 @@ from jpegdeep_torch.cli.command import add_coefficients_argument, run_command
 from jpegdeep_torch.errors import DatasetError
 from jpegdeep_torch.utils.environment import run_header
 from jpegdeep_torch.utils.files import write_json
-from jpegdeep_torch.utils.text_table import aligned
 from jpegdeep_torch.weights import read_info
 
 TRACE, FIGURES = "trace.json", "profile.json"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
+from eval.benchmark.threads import threads_set_to
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg import Resize, read_dct, read_planes, resize_batch
 from jpegdeep_torch.jpeg.native import native_module
@@ -17,7 +18,6 @@ from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, stretch
 from jpegdeep_torch.jpeg.reader import MAX_PIXELS
 from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients
 from jpegdeep_torch.jpeg.resize import native_targets
-from jpegdeep_torch.utils.environment import threads_set_to
 
 SIZE = 300
 BARE = "bare jpeg_read_coefficients"

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eval.benchmark.axes import COLOURS, bare_axes, legend_above
 from eval.benchmark.candidates import Candidate, Convolution, TimedDetector
 from eval.benchmark.measure import CaseResult
 from eval.benchmark.statistics import summary
-from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
+from jpegdeep_torch.utils.figures import new_figure, save_figure
 
 
 def plot(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from eval.benchmark.candidates import Candidate, Convolution, TimedDetector
+from eval.benchmark.markdown import aligned
 from eval.benchmark.measure import CaseResult, convolution_share, on_first_backend
 from eval.benchmark.statistics import summary
 from jpegdeep_torch.utils.environment import machine, versions
-from jpegdeep_torch.utils.text_table import aligned
 
 STAGES = (  # what the end-to-end time of an image is told by: (title, stages that make it up)
     ("read and entropy-decode", ("read", "decode")),

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.benchmark.threads import threads_set_to
 from jpegdeep_torch.data.annotations import AnnotatedImage
 from jpegdeep_torch.models import ModelConfig
 from jpegdeep_torch.presets import Preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
 from jpegdeep_torch.training.samples import TRAINING_COEFFICIENTS, DetectionSamples
-from jpegdeep_torch.utils.environment import threads_set_to
 
 
 @dataclass

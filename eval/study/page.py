@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from eval.benchmark.markdown import aligned
 from eval.benchmark.report import speed_text
 from eval.benchmark.statistics import summary
 from eval.study.results import Row, Rows, binding, ratio_samples, reading_ms, stage_times, wall_ms
 from jpegdeep_torch.models import model_config
-from jpegdeep_torch.utils.text_table import aligned
 
 GTX_1080 = {  # the Keras originals on a GTX 1080, images/s from preloaded tensors: batch -> by (network, NMS)
     8: {("dct", True): 101.9, ("rgb", True): 69.8, ("dct", False): 146.9, ("rgb", False): 91.9},

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from eval.benchmark.axes import COLOURS, bare_axes, legend_above
 from eval.benchmark.statistics import summary
 from eval.study.page import ratio_pairs, stage_rows
 from eval.study.results import Row, Rows, ratio_samples, stage_times
-from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
+from jpegdeep_torch.utils.figures import new_figure, save_figure
 
 
 def draw(rows: Rows, folder: Path) -> list[str]:

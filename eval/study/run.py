@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.benchmark.markdown import aligned
 from eval.benchmark.networks import Network, make_network
 from eval.study import scaling
 from eval.study import throughput_model as prediction
@@ -20,7 +21,6 @@ from eval.study.scaling_plots import draw_scaling
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.utils.environment import machine
 from jpegdeep_torch.utils.files import write_json, written_whole
-from jpegdeep_torch.utils.text_table import aligned
 
 PARTS = ("matrix", "scaling", "prediction")
 NARROW = 0.25  # of the channels: networks that leave the reading something to say, for the prediction

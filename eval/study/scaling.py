@@ -17,10 +17,10 @@ from eval.benchmark.candidates import BenchmarkCase, TimedDetector, make_timed_d
 from eval.benchmark.measure import FEWEST_ROUNDS, take_turns
 from eval.benchmark.networks import Network
 from eval.benchmark.photos import HEIGHT_PX, WIDTH_PX, mosaic_jpegs
+from eval.benchmark.threads import threads_set_to
 from eval.study.fits import line, power_law
 from eval.study.memory import MemoryPoint, MemoryUse, measure_memory
 from jpegdeep_torch.data.loader import PREFETCH
-from jpegdeep_torch.utils.environment import threads_set_to
 from jpegdeep_torch.weights import save_weights
 
 TILES = (1, 2, 3, 4)  # sides of the mosaics: 0.19 to 3 megapixels

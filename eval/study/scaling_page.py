@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from eval.benchmark.markdown import aligned
 from eval.benchmark.report import speed_text
 from eval.benchmark.statistics import summary
 from eval.study.feeding import cores_per_gpu
 from eval.study.fits import Line
 from eval.study.results import Rows, ratio_samples, wall_ms
-from jpegdeep_torch.utils.text_table import aligned
 
 _MEGAPIXELS = (0.1875, 2.0, 12.0)  # VOC's commonest size, a web photograph, a camera's
 MEMORY_BAR_MIB, PREDICTION_BAR, RATIO_BAR, NMS_BAR, OVERLAP_BAR = 1.2 * 1024, 0.10, 2.0, 0.03, 0.05

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jpegdeep_torch.utils.figures import COLOURS, bare_axes, legend_above, new_figure, save_figure
+from eval.benchmark.axes import COLOURS, bare_axes, legend_above
+from jpegdeep_torch.utils.figures import new_figure, save_figure
 
 _VARIED = ("batch", "threads", "workers", "megapixels")
 

@@ -17,11 +17,3 @@ def text_table(rows: list[dict[str, Any]]) -> str:
         "  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths)))
         for line in lines
     )
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """A Markdown table, columns padded."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
-    return lines

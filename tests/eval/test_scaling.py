@@ -11,6 +11,7 @@ import pytest
 from eval.benchmark.candidates import Sample
 from eval.benchmark.networks import make_network
 from eval.benchmark.photos import builtin_jpegs, mosaic_jpegs
+from eval.benchmark.threads import threads_set_to
 from eval.study.feeding import PUBLISHED, cores_per_gpu
 from eval.study.fits import Line, line, power_law
 from eval.study.memory import MemoryPoint, measure_memory
@@ -22,7 +23,6 @@ from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg.header import read_header
 from jpegdeep_torch.jpeg.pixels import decode_rgb
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.utils.environment import threads_set_to
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg
 

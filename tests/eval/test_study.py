@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from eval.benchmark.candidates import BenchmarkCase
+from eval.benchmark.threads import threads_set_to
 from eval.study import folder as folder_module
 from eval.study import scaling
 from eval.study import throughput_model as prediction
@@ -25,7 +26,6 @@ from eval.study.scaling_page import bars
 from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.errors import DatasetError
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.utils.environment import threads_set_to
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg, picture
 
