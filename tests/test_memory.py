@@ -58,6 +58,7 @@ def test_kept_memory_is_not_made_anew():
     assert given_back > 10 * kept  # what makes it worth while; huge pages, where the system has them, count once
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="for the C library of Linux")
 @pytest.mark.parametrize(("workers", "given_back"), [(1, [True, False]), (0, [False, False])])
 def test_workers_do_not_get_what_was_freed(workers, given_back):

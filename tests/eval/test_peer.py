@@ -20,6 +20,7 @@ def jpeg(seed: int, mode: str = "RGB") -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_the_peer_detects_about_as_much_as_a_trained_one():
     sample = [jpeg(0)]
     peer = TorchvisionPeer(sample)

@@ -137,6 +137,7 @@ def network():
     return make_network("ssd300_vgg16_dct", [jpeg()], width=0.05)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(network, tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg())
     weights = tmp_path / "w.safetensors"
@@ -149,6 +150,7 @@ def test_memory_is_that_of_a_process_of_its_own(network, tmp_path):
         measure_memory(MemoryPoint("nowhere.safetensors", str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_memory_is_told_by_every_size(network):
     ladder = Ladder((1, 2), threads=(1,), workers=(1, 2), tiles=(1, 2), batch_size=2)
     mosaics = {tiles: mosaic_jpegs([jpeg()], tiles, 2) for tiles in ladder.tiles}
@@ -163,6 +165,7 @@ def test_memory_is_told_by_every_size(network):
     assert costs["workers"][1] > costs["workers"][0]
 
 
+@pytest.mark.slow
 def test_scaling_and_prediction_are_told(network, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.study.scaling._memory", lambda *_: [])
     monkeypatch.setattr("eval.study.scaling._FILES", 2)

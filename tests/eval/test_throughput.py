@@ -100,6 +100,7 @@ def test_what_was_read_ahead_is_used_up_where_the_data_binds():
     assert calls[-39:] == (["a"] + ["b"] * 12) * 3
 
 
+@pytest.mark.slow
 def test_command_on_a_folder_with_own_weights(tmp_path, capsys):
     """Small networks from files, all cases, both kinds of coefficients, JSON as the design lays it down."""
     images = tmp_path / "images"
