@@ -3,15 +3,17 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <jerror.h>
+
 #include "scan.h"
 
 namespace jpegdeep {
 namespace {
 
 // A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
-// about a second decodes.  Ordinary files have some 10 scans.
+// about a second decodes, and to what the bytes of a large file warrant.  Ordinary files have some 10 scans.
 constexpr int kMaxScans = 500;
-constexpr double kMaxBlocksVisited = 24e6;
+constexpr double kMaxBlocksVisited = 24e6, kBlocksVisitedPerByte = 4;
 
 Decoder* owner(j_common_ptr info) { return static_cast<Decoder*>(info->client_data); }
 
@@ -25,8 +27,82 @@ void Decoder::on_error(j_common_ptr info) {
 
 void Decoder::on_message(j_common_ptr info, int level) {
   if (level >= 0) return;  // a trace, not a warning
+  Decoder* self = owner(info);
   info->err->num_warnings++;
-  if (!reinterpret_cast<Errors*>(info->err)->tolerate_warnings) on_error(info);
+  const int code = info->err->msg_code;
+  int kind = 0;
+  while (kind < self->warning_kinds_ && self->warnings_[kind].code != code) ++kind;
+  if (kind < kMaxWarnings) {
+    Warning& warning = self->warnings_[kind];
+    if (kind == self->warning_kinds_) {
+      ++self->warning_kinds_;
+      warning.code = code;
+      warning.count = 0;
+      (*info->err->format_message)(info, warning.message);
+    }
+    ++warning.count;
+  }
+  const bool loses = self->loses_picture(code);
+  if (self->damage_ == Damage::kStrict || (loses && self->damage_ == Damage::kError)) on_error(info);
+}
+
+// Whether a warning says that part of the picture is not there, or not as it was.
+bool Decoder::loses_picture(int warning) {
+  const bool disordered = disordered_scan_ == info_.input_scan_number;  // its codes mean something else than it says
+  switch (warning) {
+    case JWRN_BOGUS_PROGRESSION:
+      disordered_scan_ = info_.input_scan_number;
+      return false;
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_ARITH_BAD_CODE:
+      return !disordered;
+    case JWRN_JPEG_EOF:
+      // A missing marker, and nothing else unless data are missed later.  An arithmetic decoder does not say so.
+      ended_early_ = true;
+      return info_.arith_code;
+    case JWRN_EXTRANEOUS_DATA:
+      return ended_early_ && zeros_were_decoded(static_cast<size_t>(info_.err->msg_parm.i[0]));
+    case JWRN_MUST_RESYNC:
+      resynchronised_ = true;
+      resync_row_ = info_.input_iMCU_row;
+      return false;
+    case JWRN_HIT_MARKER: {
+      if (ended_early_) return true;
+      if (disordered) return false;
+      // libjpeg leaves an interval out whose restart marker is missing: that one marker is what is wrong.
+      const bool restart = info_.unread_marker >= JPEG_RST0 && info_.unread_marker < JPEG_RST0 + 8;
+      const JDIMENSION rows = info_.restart_interval / (info_.MCUs_per_row > 0 ? info_.MCUs_per_row : 1) + 1;
+      const bool known = restart && resynchronised_ && info_.input_iMCU_row <= resync_row_ + rows;
+      resynchronised_ = false;
+      return !known;
+    }
+    default:
+      return false;
+  }
+}
+
+// Of a file without an end: whether the zeros at its end were taken for data.  `discarded`: bytes that nothing needed.
+bool Decoder::zeros_were_decoded(size_t discarded) const {
+  constexpr size_t kReadAhead = 16;  // the entropy decoder's buffer
+  size_t zeros = 0;
+  while (zeros < size_ && data_[size_ - 1 - zeros] == 0) ++zeros;
+  return zeros > discarded + kReadAhead;
+}
+
+bool Decoder::scans_are_missing() const {
+  if (!ended_early_ || info_.coef_bits == nullptr) return false;
+  for (int c = 0; c < components(); ++c) {
+    for (int k = 0; k < kBlock; ++k) {
+      if (info_.coef_bits[c][k] != 0) return true;
+    }
+  }
+  return false;
+}
+
+std::vector<std::pair<std::string, int>> Decoder::warnings() const {
+  std::vector<std::pair<std::string, int>> result;
+  for (int i = 0; i < warning_kinds_; ++i) result.emplace_back(warnings_[i].message, warnings_[i].count);
+  return result;
 }
 
 void Decoder::fail(const char* reason) {
@@ -34,63 +110,31 @@ void Decoder::fail(const char* reason) {
   std::longjmp(errors_.jump, 1);
 }
 
-Decoder::Decoder(const uint8_t* data, size_t size, const Limits& limits) {
-  if (size == 0) throw DecodeError("the file is empty");
-  if (size < 4 || data[0] != 0xFF || data[1] != 0xD8) throw DecodeError("not a JPEG: it does not start with FF D8");
+Decoder::Decoder(const uint8_t* data, size_t size, Damage damage) : data_(data), size_(size), damage_(damage) {
   info_.err = jpeg_std_error(&errors_.base);
   errors_.base.error_exit = on_error;
   errors_.base.emit_message = on_message;
   errors_.base.output_message = ignore_output;
-  errors_.tolerate_warnings = limits.tolerate_warnings;
   info_.client_data = this;
   try {
-    if (!read_header(data, size)) throw DecodeError(errors_.message);
-    check_header(size, limits);
+    if (!read_header()) throw DecodeError(errors_.message);
+    if (components() > kMaxComponents) throw DecodeError(std::to_string(components()) + " components, at most 4 are read");
   } catch (...) {
     jpeg_destroy_decompress(&info_);
     throw;
   }
+  several_scans_ = jpeg_has_multiple_scans(&info_);
 }
 
 Decoder::~Decoder() { jpeg_destroy_decompress(&info_); }
 
 // The functions with a setjmp have no object with a destructor in them: longjmp would pass it by.
-bool Decoder::read_header(const uint8_t* data, size_t size) {
+bool Decoder::read_header() {
   if (setjmp(errors_.jump)) return false;
   jpeg_create_decompress(&info_);
-  jpeg_mem_src(&info_, data, static_cast<unsigned long>(size));
+  jpeg_mem_src(&info_, data_, static_cast<unsigned long>(size_));
   jpeg_read_header(&info_, TRUE);
   return true;
-}
-
-void Decoder::check_header(size_t size, const Limits& limits) const {
-  if (info_.data_precision != 8) {
-    throw DecodeError(std::to_string(info_.data_precision) + " bits per sample; only 8 are supported");
-  }
-  switch (info_.jpeg_color_space) {
-    case JCS_GRAYSCALE:
-    case JCS_YCbCr:
-      break;
-    case JCS_RGB:
-      throw DecodeError("its components are RGB, not YCbCr, so they are not the planes that the networks take");
-    case JCS_CMYK:
-    case JCS_YCCK:
-      throw DecodeError("a CMYK or YCCK JPEG (4 components); only grayscale and YCbCr are supported");
-    default:
-      throw DecodeError(std::to_string(info_.num_components) + " components; only 1 (gray) and 3 (YCbCr) are supported");
-  }
-  const double pixels = static_cast<double>(info_.image_width) * info_.image_height;
-  if (pixels > limits.max_pixels) {
-    throw DecodeError(std::to_string(width()) + " x " + std::to_string(height()) + " pixels, more than the limit of " +
-                      std::to_string(static_cast<long long>(limits.max_pixels)));
-  }
-  // A Huffman-coded block takes at least one bit, for its DC: what a header merely promises is not allocated.
-  double blocks = 0;
-  for (int c = 0; c < components(); ++c) blocks += static_cast<double>(block_rows(c)) * block_columns(c);
-  if (!info_.arith_code && 8.0 * static_cast<double>(size) < blocks) {
-    throw DecodeError(std::to_string(size) + " bytes are too few for an image of " + std::to_string(width()) + " x " +
-                      std::to_string(height()) + " pixels");
-  }
 }
 
 const uint16_t* Decoder::quantisation(int c) const { return quantisation_table(info_, c); }
@@ -100,7 +144,7 @@ void Decoder::decode(RowSink& sink, bool fast) {
   decoded_ = true;
   if (fast && decode_baseline_scan(info_, sink)) return;
   sink_ = &sink;
-  streaming_ = !jpeg_has_multiple_scans(&info_);
+  streaming_ = !several_scans_;
   info_.mem->request_virt_barray = request_array;
   info_.mem->realize_virt_arrays = realize_arrays;
   info_.mem->access_virt_barray = access_array;
@@ -110,9 +154,10 @@ void Decoder::decode(RowSink& sink, bool fast) {
 bool Decoder::read_blocks() {
   if (setjmp(errors_.jump)) return false;
   jpeg_read_coefficients(&info_);
+  if (damage_ != Damage::kTolerate && scans_are_missing()) fail("Premature end of JPEG file: scans are missing");
   for (int c = 0; c < components(); ++c) {
     BlockArray& array = arrays_[c];
-    if (info_.comp_info[c].quant_table == nullptr || !array.touched) {
+    if (quantisation(c) == nullptr || (!array.touched && damage_ != Damage::kTolerate)) {
       fail("a component has no scan: the file is cut short");
     }
     if (streaming_) {
@@ -157,7 +202,8 @@ JBLOCKARRAY Decoder::access_array(j_common_ptr info, jvirt_barray_ptr token, JDI
   Decoder* self = owner(info);
   auto* array = reinterpret_cast<BlockArray*>(token);
   self->blocks_visited_ += static_cast<double>(count) * array->columns;
-  if (self->blocks_visited_ > kMaxBlocksVisited || self->info_.input_scan_number > kMaxScans) {
+  const double most = kMaxBlocksVisited + kBlocksVisitedPerByte * static_cast<double>(self->size_);
+  if (self->blocks_visited_ > most || self->info_.input_scan_number > kMaxScans) {
     self->fail("too many scans over too many blocks");
   }
   if (!self->streaming_) {

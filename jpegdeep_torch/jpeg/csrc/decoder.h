@@ -14,22 +14,22 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <jpeglib.h>
 
 namespace jpegdeep {
 
-constexpr int kMaxComponents = 3;
+constexpr int kMaxComponents = 4;
 constexpr int kBlock = DCTSIZE2;
 
 struct DecodeError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-struct Limits {
-  double max_pixels;        // width times height, checked before anything of the image's size is allocated
-  bool tolerate_warnings;   // false: libjpeg's first warning ends the decoding
-};
+// What of a file's damage ends its decoding: what loses part of the picture, any warning of libjpeg's, or none.
+enum class Damage { kError, kStrict, kTolerate };
 
 // Receives decoded block rows; called between libjpeg's own functions, so it must neither throw nor allocate.
 class RowSink {
@@ -42,7 +42,7 @@ class RowSink {
 class Decoder {
  public:
   // Reads the markers up to the first scan.  `data` must outlive the decoder.
-  Decoder(const uint8_t* data, size_t size, const Limits& limits);
+  Decoder(const uint8_t* data, size_t size, Damage damage);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -54,7 +54,10 @@ class Decoder {
   int vertical_sampling(int c) const { return info_.comp_info[c].v_samp_factor; }
   int block_rows(int c) const { return static_cast<int>(info_.comp_info[c].height_in_blocks); }
   int block_columns(int c) const { return static_cast<int>(info_.comp_info[c].width_in_blocks); }
+  bool several_scans() const { return several_scans_; }
   const uint16_t* quantisation(int c) const;
+  // What libjpeg warned of until now: the first message of each kind, and how many there were of it.
+  std::vector<std::pair<std::string, int>> warnings() const;
 
   // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
   // leaves everything to libjpeg.
@@ -65,7 +68,10 @@ class Decoder {
     jpeg_error_mgr base;
     jmp_buf jump;
     char message[JMSG_LENGTH_MAX];
-    bool tolerate_warnings;
+  };
+  struct Warning {
+    int code, count;
+    char message[JMSG_LENGTH_MAX];
   };
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
@@ -89,17 +95,31 @@ class Decoder {
                                   boolean writable);
 
   [[noreturn]] void fail(const char* reason);  // like libjpeg's own errors: only from within its functions
-  bool read_header(const uint8_t* data, size_t size);
+  bool loses_picture(int warning);
+  bool zeros_were_decoded(size_t discarded) const;
+  bool scans_are_missing() const;
+  bool read_header();
   bool read_blocks();
   void allocate_arrays();
   void give_rows(int component, JDIMENSION first, JDIMENSION end);
-  void check_header(size_t size, const Limits& limits) const;
 
+  static constexpr int kMaxWarnings = 16;  // kinds; libjpeg has fewer
+
+  const uint8_t* data_;
+  const size_t size_;
+  const Damage damage_;
   jpeg_decompress_struct info_{};
   Errors errors_{};
   RowSink* sink_ = nullptr;
   BlockArray arrays_[kMaxComponents];
   int requested_ = 0;
+  Warning warnings_[kMaxWarnings];
+  int warning_kinds_ = 0;
+  bool ended_early_ = false;     // there is no end-of-image marker
+  int disordered_scan_ = 0;      // the last scan that broke the order of a progression
+  bool resynchronised_ = false;  // a restart marker was missing or had a wrong number, ...
+  JDIMENSION resync_row_ = 0;    // ... last in this row of MCUs
+  bool several_scans_ = false;
   bool streaming_ = false;
   bool decoded_ = false;
   double blocks_visited_ = 0;

@@ -61,6 +61,7 @@ struct Output {
   const float* inverse_steps;
   float dc_offset;           // added to every DC
   float gain;                // that everything is multiplied by then, before it is rounded
+  bool transposed = false;   // rows of input blocks become columns of output blocks: blocks are written transposed
 };
 
 struct Kernels {
@@ -79,6 +80,8 @@ struct Kernels {
   // Output's, or null.
   void (*turn)(const float* cb, const float* cr, float cosine, float sine, const Output& cb_output,
                const Output& cr_output, int row, int column);
+  // `count` blocks of finished sums, 64 floats each: transposed, down the column of blocks `column` of the output.
+  void (*write_column)(const float* blocks, int count, int column, const Output& output);
   const char* name;
 };
 

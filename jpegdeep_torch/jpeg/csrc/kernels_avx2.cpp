@@ -32,7 +32,7 @@ namespace {
 namespace jpegdeep {
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, "avx2"};
+  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, "avx2"};
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels : nullptr;
 }
 

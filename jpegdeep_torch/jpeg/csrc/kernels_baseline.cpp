@@ -8,7 +8,7 @@ namespace {
 }  // namespace
 
 const Kernels& baseline_kernels() {
-  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, "baseline"};
+  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, "baseline"};
   return kernels;
 }
 

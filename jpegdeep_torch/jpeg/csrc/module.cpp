@@ -54,23 +54,26 @@ struct Target {
   std::vector<float> steps;
 
   Target(const Plans& plans_in, py::array array_in, const py::object& steps_in, float input_dc_in, float output_dc,
-         float gain)
+         float gain, bool transposed)
       : plans(plans_in), array(std::move(array_in)), input_dc(input_dc_in) {
     const auto item = array.itemsize();
     output.is_float = py::isinstance<py::array_t<float>>(array);
     if (!output.is_float && !py::isinstance<py::array_t<int16_t>>(array)) {
       throw py::value_error("an output is int16 or float32");
     }
-    if (array.ndim() != 3 || array.shape(0) != plans.first->output_blocks() ||
-        array.shape(1) != plans.second->output_blocks() || array.shape(2) != 64 || array.strides(2) != item) {
-      throw py::value_error("an output is (" + std::to_string(plans.first->output_blocks()) + ", " +
-                            std::to_string(plans.second->output_blocks()) + ", 64) with contiguous frequencies");
+    const int rows = (transposed ? plans.second : plans.first)->output_blocks();
+    const int columns = (transposed ? plans.first : plans.second)->output_blocks();
+    if (array.ndim() != 3 || array.shape(0) != rows || array.shape(1) != columns || array.shape(2) != 64 ||
+        array.strides(2) != item) {
+      throw py::value_error("an output is (" + std::to_string(rows) + ", " + std::to_string(columns) +
+                            ", 64) with contiguous frequencies");
     }
     output.data = array.mutable_data();
     output.row_stride = array.strides(0) / item;
     output.column_stride = array.strides(1) / item;
     output.dc_offset = output_dc;
     output.gain = gain;
+    output.transposed = transposed;
     if (!steps_in.is_none()) steps = with_inverses(steps_in);
   }
 
@@ -84,16 +87,23 @@ struct Target {
   }
 };
 
+Damage damage_named(const std::string& name) {
+  if (name == "error") return Damage::kError;
+  if (name == "strict") return Damage::kStrict;
+  if (name == "tolerate") return Damage::kTolerate;
+  throw py::value_error("on_damage is 'error', 'strict' or 'tolerate', not '" + name + "'");
+}
+
 // A file whose header has been read: its properties, then its coefficients, once.
 class File {
  public:
-  File(py::bytes data, double max_pixels, bool tolerate_warnings, bool fast) : data_(std::move(data)), fast_(fast) {
+  File(py::bytes data, const std::string& on_damage, bool fast) : data_(std::move(data)), fast_(fast) {
+    const Damage damage = damage_named(on_damage);
     char* bytes;
     Py_ssize_t size;
     if (PyBytes_AsStringAndSize(data_.ptr(), &bytes, &size) != 0) throw py::error_already_set();
     const py::gil_scoped_release unlocked;
-    decoder_ = std::make_unique<Decoder>(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size),
-                                         Limits{max_pixels, tolerate_warnings});
+    decoder_ = std::make_unique<Decoder>(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size), damage);
   }
 
   py::tuple image_size() const { return py::make_tuple(decoder_->height(), decoder_->width()); }
@@ -104,6 +114,18 @@ class File {
       result[c] = py::make_tuple(decoder_->horizontal_sampling(c), decoder_->vertical_sampling(c));
     }
     return result;
+  }
+
+  bool several_scans() const { return decoder_->several_scans(); }
+  std::vector<std::pair<std::string, int>> warnings() const { return decoder_->warnings(); }
+
+  // Decodes everything and keeps nothing, for the verdict and the warnings.
+  void check() {
+    class : public RowSink {
+      void row(int, int, const int16_t*, const uint16_t*) noexcept override {}
+    } nothing;
+    const py::gil_scoped_release unlocked;
+    decoder_->decode(nothing, fast_);
   }
 
   // (planes, quantisation): int16 (block rows, block columns, 64) each, uint16 (components, 64).
@@ -222,14 +244,18 @@ PYBIND11_MODULE(_native, m) {
       .def(py::init(&make_plan), py::arg("axis"), py::arg("even"))
       .def_property_readonly("window", &AxisPlan::window);
   py::class_<Target, std::shared_ptr<Target>>(m, "Target")
-      .def(py::init<const Plans&, py::array, const py::object&, float, float, float>(), py::arg("plans"), py::arg("array"),
+      .def(py::init<const Plans&, py::array, const py::object&, float, float, float, bool>(), py::arg("plans"),
+           py::arg("array"),
            py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f,
-           py::arg("gain") = 1.0f);
+           py::arg("gain") = 1.0f, py::arg("transposed") = false);
   py::class_<File>(m, "File")
-      .def(py::init<py::bytes, double, bool, bool>(), py::arg("data"), py::arg("max_pixels"), py::arg("tolerate_warnings"),
+      .def(py::init<py::bytes, const std::string&, bool>(), py::arg("data"), py::arg("on_damage") = "error",
            py::arg("fast") = true)
       .def_property_readonly("image_size", &File::image_size)
       .def_property_readonly("sampling", &File::sampling)
+      .def_property_readonly("several_scans", &File::several_scans)
+      .def_property_readonly("warnings", &File::warnings)
+      .def("check", &File::check)
       .def("read", &File::read)
       .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);

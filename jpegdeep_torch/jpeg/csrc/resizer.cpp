@@ -105,6 +105,13 @@ ComponentResizer::ComponentResizer(const AxisPlan& rows, const AxisPlan& columns
   weights_.resize(window * 64);
   used_lines_.resize(window * 8);
   written_.resize(window);
+  if (output.transposed) {
+    sums_.resize(8 * line_length_);
+    upright_.data = sums_.data();
+    upright_.is_float = true;
+    upright_.column_stride = kBlock;
+    upright_.gain = 1;
+  }
 }
 
 void ComponentResizer::add(int row, const int16_t* blocks, const uint16_t* quantisation) noexcept {
@@ -145,7 +152,13 @@ void ComponentResizer::write_row(int output_row) noexcept {
       ++count;
     }
   }
-  kernels_.vertical(used_lines_.data(), weights_.data(), count, columns_.output_blocks(), output_row, output_);
+  const int blocks = columns_.output_blocks();
+  if (!output_.transposed) {
+    kernels_.vertical(used_lines_.data(), weights_.data(), count, blocks, output_row, output_);
+    return;
+  }
+  kernels_.vertical(used_lines_.data(), weights_.data(), count, blocks, 0, upright_);
+  kernels_.write_column(sums_.data(), blocks, output_row, output_);
 }
 
 void ResizeSink::row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept {

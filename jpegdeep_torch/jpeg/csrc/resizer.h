@@ -49,6 +49,8 @@ class ComponentResizer {
   const uint16_t* quantisation_ = nullptr;
   size_t next_ = 0;  // index in rows_.order()
   std::vector<float> lines_, weights_;
+  std::vector<float> sums_;  // where the output is transposed: one row of its blocks before that, ...
+  Output upright_{};         // ... and how they are written there
   std::vector<const float*> used_lines_;
   std::vector<uint8_t> written_;  // per kept row of blocks: which of its 8 lines have anything in them
 };
