@@ -22,6 +22,10 @@ class JpegError(JpegDeepError):
         return f"{self.name}: {self.reason}"
 
 
+class UnsupportedCoding(JpegError):
+    """A sound JPEG without planes of Y, Cb and Cr: coefficients are to be had by decoding and encoding it again."""
+
+
 class CheckpointError(JpegDeepError):
     """A weights file that cannot be used."""
 

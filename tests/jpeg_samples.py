@@ -41,7 +41,7 @@ BROKEN = {  # name -> (bytes, a word of the reason)
     "empty": (b"", "empty"),
     "not a JPEG": (b"GIF89a" + bytes(64), "not a JPEG"),
     "half a file": (jpeg()[: len(jpeg()) // 2], "truncated"),
-    "no end": (jpeg()[:-2], "truncated"),
+    "no end": (jpeg()[:-20], "truncated"),
     "header only": (jpeg()[:200], "truncated"),
     "markers without an image": (b"\xff\xd8\xff\xd9", "no image"),
 }

@@ -15,7 +15,6 @@ from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.jpeg import Resize, read_dct, read_planes, resize_batch
 from jpegdeep_torch.jpeg.native import native_module
 from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, stretch
-from jpegdeep_torch.jpeg.reader import MAX_PIXELS
 from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients
 from jpegdeep_torch.jpeg.resize import native_targets
 
@@ -125,7 +124,7 @@ def measure(name: str, files: list[bytes], rounds: int, on_file: Callable[[], No
 def _steps(data: bytes) -> tuple[float, ...]:
     """One 'native' with its inner clock on: seconds of each of STEPS."""
     start = time.perf_counter()
-    file = native_module().File(data, MAX_PIXELS, False)
+    file = native_module().File(data)
     resize = Resize((SIZE, SIZE))
     luma, chroma = (np.empty((*grid, depth), np.int16) for grid, depth in zip(resize.grids(), (64, 128)))
     targets = native_targets(luma, chroma, resize, file.image_size, file.sampling, None)

@@ -7,10 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .axes import DCT
-from .quantization import standard_tables
-
-# JFIF 1.02: Y, Cb and Cr from R, G and B, of 255.  In libjpeg's (jccolor.c) form: six digits are what it works from.
-_FROM_RGB = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+from .quantization import FROM_RGB, standard_tables
 
 
 def blockwise_dct(pixels: Tensor, quality: int | None = None, *, chroma: bool = True) -> tuple[Tensor, ...]:
@@ -46,7 +43,7 @@ def blockwise_dct(pixels: Tensor, quality: int | None = None, *, chroma: bool = 
 def _ycbcr(pixels: Tensor, count: int) -> Tensor:
     """(N, count, H, W): the first `count` of Y - 128, Cb - 128, Cr - 128."""
     red, green, blue = pixels.unbind(1)
-    planes = [r * red + g * green + b * blue for r, g, b in _FROM_RGB[:count]]
+    planes = [r * red + g * green + b * blue for r, g, b in FROM_RGB[:count]]
     planes[0] = planes[0] - 128
     return torch.stack(planes, dim=1)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import JpegError
 from .axes import Axis
+from .orientation import TURNS, upright_size
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,22 @@ class Resize:
 
 
 def component_axes(
-    resize: Resize, image_size: tuple[int, int], sampling: tuple[tuple[int, int], ...]
+    resize: Resize, image_size: tuple[int, int], sampling: tuple[tuple[int, int], ...], orientation: int = 1
 ) -> tuple[tuple[Axis, Axis], ...]:
-    """The (vertical, horizontal) axes of each component of such a file.
+    """The upright picture's (vertical, horizontal) axes, of each component of such a file.
 
-    ValueError: a crop or a place that does not lie within the image or the canvas.  JpegError: sampling factors whose
-    ratio is not a whole number, which libjpeg cannot bring to pixels either.
+    Where the orientation transposes, the vertical axis begins at the stored picture's columns, the horizontal one at
+    its rows.
+
+    Args:
+        resize: in pixels of the upright picture.
+        image_size: (height, width) of the upright picture.
+        sampling: each component's factors, as stored.
+        orientation: 1..8, from the stored picture to the upright one.
+
+    Raises:
+        ValueError: a crop or a place that does not lie within the image or the canvas.
+        JpegError: sampling factors whose ratio is not a whole number, which libjpeg cannot bring to pixels either.
     """
     top, left, height, width = resize.crop or (0, 0, *image_size)
     crops = ((top, height), (left, width))
@@ -67,6 +78,9 @@ def component_axes(
     for what, spans, limits in (("crop", crops, image_size), ("place", places, resize.size)):
         if any(start < 0 or length < 1 or start + length > px for (start, length), px in zip(spans, limits)):
             raise ValueError(f"the {what} {spans} (start, length; down, across) does not lie within {limits}")
+    transpose, *turned = TURNS[orientation]
+    stored_axis = (1, 0) if transpose else (0, 1)
+    flips = (resize.flip_vertical, resize.flip_horizontal)
     largest = tuple(max(factors) for factors in zip(*sampling))
     axes: list[tuple[Axis, Axis]] = []
     for component, (horizontal, vertical) in enumerate(sampling):
@@ -76,16 +90,16 @@ def component_axes(
         ratios = (largest[1] / vertical, largest[0] / horizontal)
         if any(ratio != int(ratio) for ratio in ratios):
             raise JpegError("<coefficients>", f"sampling factors {sampling}, whose ratios are not whole numbers")
-        smooth = _upsampled_smoothly(ratios, image_size)
+        smooth = _upsampled_smoothly(ratios, upright_size(image_size, orientation))
         axes.append(
             tuple(
                 Axis(
                     image_px=image_size[i],
-                    ratio=int(ratios[i]),
-                    smooth=smooth[i],
-                    start_px=crops[i][0],
-                    stop_px=sum(crops[i]),
-                    flip=(resize.flip_vertical, resize.flip_horizontal)[i],
+                    ratio=int(ratios[stored_axis[i]]),
+                    smooth=smooth[stored_axis[i]],
+                    start_px=image_size[i] - sum(crops[i]) if turned[i] else crops[i][0],
+                    stop_px=image_size[i] - crops[i][0] if turned[i] else sum(crops[i]),
+                    flip=flips[i] != turned[i],
                     place_px=places[i][1],
                     before_px=places[i][0],
                     canvas_px=resize.size[i],
@@ -99,11 +113,11 @@ def component_axes(
     return tuple(axes)
 
 
-def _upsampled_smoothly(ratios: tuple[float, float], image_size: tuple[int, int]) -> tuple[bool, bool]:
+def _upsampled_smoothly(ratios: tuple[float, float], stored_size: tuple[int, int]) -> tuple[bool, bool]:
     """Which of the (vertical, horizontal) axes libjpeg-turbo's decoder interpolates (jdsample.c): ratios of 2 by 1,
     1 by 2 and 2 by 2, but not across rows of one or two samples."""
     vertical, horizontal = ratios
     if horizontal == 2 and vertical in (1, 2):
-        smooth = -(-image_size[1] // 2) > 2
+        smooth = -(-stored_size[1] // 2) > 2
         return smooth and vertical == 2, smooth
     return (vertical, horizontal) == (2, 1), False

@@ -1,75 +1,152 @@
-"""What a JPEG's markers say, and whether the file is whole: ITU-T T.81, annex B.
-
-Decoders fill the missing end of a truncated file with grey and say nothing; jpeg2dct does the same with zeros.  So the
-markers are walked to the end of image before any of them is asked.
-"""
+"""One JPEG, judged before any reader or decoder is chosen: so that all of them give the same verdict."""
 
 from __future__ import annotations
 
-import re
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import JpegError
-
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length: TEM and RST0 to RST7
-_SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # frame headers; C4, C8 and CC are DHT, JPG and DAC
-_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # in entropy-coded data: neither stuffing nor a restart
-
-
-@dataclass(frozen=True)
-class JpegHeader:
-    """`sampling` holds each component's (horizontal, vertical) factors."""
-
-    height: int
-    width: int
-    precision: int  # bits a sample
-    sampling: tuple[tuple[int, int], ...]
-    progressive: bool
-    arithmetic: bool
-
-    @property
-    def components(self) -> int:
-        return len(self.sampling)
+from .entropy import check_entropy_coding
+from .markers import JpegHeader, find_end, has_restart_markers, parse_header
+from .native import native_module
+from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 
 
-def read_header(data: bytes, name: object = "<bytes>") -> JpegHeader:
-    """The frame header of a JPEG; JpegError where `data` is empty, no JPEG, or ends before its end-of-image marker."""
-    if not data:
-        raise JpegError(name, "empty file, expected a JPEG")
-    if data[:2] != b"\xff\xd8":
-        raise JpegError(name, f"not a JPEG (starts with {data[:4]!r}, expected b'\\xff\\xd8')")
-    header, position, scans = None, 2, 0
-    while True:
-        found = _NEXT_MARKER.search(data, position)
-        if found is None:
-            raise JpegError(name, f"truncated after {len(data)} bytes: no end-of-image marker")
-        marker, position = found[1][0], found.end()
-        if marker == 0xD9:
-            break
-        if marker in _STANDALONE or marker == 0xD8:
-            continue
-        if position + 2 > len(data):
-            raise JpegError(name, f"truncated after {len(data)} bytes: in a marker segment")
-        (length,) = struct.unpack_from(">H", data, position)
-        if length < 2 or position + length > len(data):
-            raise JpegError(name, f"truncated or damaged: segment ff{marker:02x} of {length} bytes at byte {position}")
-        if marker in _SOF and header is None:
-            header = _frame(data[position + 2 : position + length], marker, name)
-        scans += marker == 0xDA
-        position += length
-    if header is None or not scans:
-        raise JpegError(name, "no image in it: " + ("no frame header" if header is None else "no scan"))
-    return header
+@dataclass
+class OpenedJpeg:
+    """A file whose header has been read, and found to be one that can be decoded.
+
+    name: what messages call it.
+    data: its bytes, without what decoders would stumble over (`open_jpeg`).
+    warnings: what was unusual about it until now.
+    """
+
+    name: object
+    data: bytes
+    header: JpegHeader
+    options: ReadOptions
+    warnings: list[JpegWarning] = field(default_factory=list)
+
+    def native_file(self):
+        """The native decoder of it.  Raises JpegError."""
+        native = native_module()
+        try:
+            file = native.File(self.data, self.options.on_damage)
+        except native.DecodeError as error:
+            raise self._error(error) from None
+        header = self.header
+        if (file.image_size, file.sampling, file.several_scans) != (
+            (header.stored_size, header.sampling, header.several_scans)
+        ):
+            raise JpegError(self.name, "damaged: its markers lead to two different headers")
+        return file
+
+    def decode(self, file, method, *arguments):
+        """`method` of a `native_file`, which decodes it; its warnings are kept.  Raises JpegError."""
+        try:
+            return method(*arguments)
+        except native_module().DecodeError as error:
+            raise self._error(error) from None
+        finally:
+            self.warnings += [JpegWarning(*warning) for warning in file.warnings]
+
+    def _error(self, error: Exception) -> JpegError:
+        cut = find_end(self.data, self.header) is None
+        return JpegError(self.name, f"truncated after {len(self.data)} bytes ({error})" if cut else str(error))
+
+    def check(self) -> None:
+        """Decodes the entropy coding, and nothing after it, for the verdict.
+
+        Afterwards every decoder can be given `data`: an end-of-image marker is there.
+        Raises JpegError for damage, as `options` say.
+        """
+        if native_module() is not None:
+            file = self.native_file()
+            self.decode(file, file.check)
+        else:
+            self.warnings += check_entropy_coding(self.data, self.header, self.options, self.name)
+        end = find_end(self.data, self.header)
+        if end is None:
+            self.data += b"\xff\xd9"
 
 
-def _frame(segment: bytes, marker: int, name: object) -> JpegHeader:
-    if len(segment) < 6 or len(segment) < 6 + 3 * segment[5]:
-        raise JpegError(name, "damaged: frame header cut short")
-    precision, height, width, count = struct.unpack_from(">BHHB", segment)
-    if not height or not width:
-        raise JpegError(name, f"damaged: an image of {width}x{height} pixels")
-    sampling = tuple((segment[7 + 3 * i] >> 4, segment[7 + 3 * i] & 15) for i in range(count))
-    if not count or not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in sampling):
-        raise JpegError(name, f"damaged: sampling factors {sampling}")
-    return JpegHeader(height, width, precision, sampling, marker in (0xC2, 0xC6, 0xCA, 0xCE), marker >= 0xC9)
+def open_jpeg(data: bytes, name: object = "<bytes>", options: ReadOptions = DEFAULT_OPTIONS) -> OpenedJpeg:
+    """Reads a file's header.
+
+    A file that speaks of restart markers and has none is read as one that does not speak of them: decoders would look
+    for the first, and find the end of the picture.
+
+    Raises:
+        JpegError: as `markers.parse_header`.
+    """
+    header = parse_header(data, name, options)
+    opened = OpenedJpeg(name, data, header, options)
+    if header.restart_intervals and not has_restart_markers(data, header) and _intervals(data, header) > 1:
+        warning = JpegWarning("a restart interval is stated, but there are no restart markers")
+        if options.on_damage == "strict":
+            raise JpegError(name, str(warning))
+        opened.warnings.append(warning)
+        for first, end in reversed(header.restart_intervals):
+            opened.data = opened.data[:first] + opened.data[end:]
+        opened.header = parse_header(opened.data, name, options)
+    return opened
+
+
+def read_header(
+    data: bytes,
+    name: object = "<bytes>",
+    options: ReadOptions = DEFAULT_OPTIONS,
+    *,
+    warnings: list[JpegWarning] | None = None,
+) -> JpegHeader:
+    """The header of a JPEG, and whether its end is there.
+
+    Markers are walked to the end of image.  Where there is none, the scans are decoded to see whether part of the
+    picture is missing; damage before the end is not looked for.  `check_jpeg` looks for all of it.
+
+    Args:
+        data: the whole file.
+        name: what messages call it.
+        options: what is refused, and which way up the picture is.
+        warnings: what is unusual about the file is appended.
+
+    Raises:
+        JpegError: no JPEG, not readable, or cut short.
+    """
+    opened = open_jpeg(data, name, options)
+    if find_end(opened.data, opened.header) is None:
+        opened.check()
+    if warnings is not None:
+        warnings += opened.warnings
+    return opened.header
+
+
+def check_jpeg(
+    data: bytes,
+    name: object = "<bytes>",
+    options: ReadOptions = DEFAULT_OPTIONS,
+    *,
+    warnings: list[JpegWarning] | None = None,
+) -> JpegHeader:
+    """The header of a JPEG that every reader and decoder takes under these options.
+
+    Its entropy coding is decoded, which is about a third of the work of decoding pixels.  Arguments and errors are
+    those of `read_header`; JpegError also for damage anywhere in the file.
+    """
+    opened = open_jpeg(data, name, options)
+    opened.check()
+    if warnings is not None:
+        warnings += opened.warnings
+    return opened.header
+
+
+def _intervals(data: bytes, header: JpegHeader) -> int:
+    """How many restart intervals a scan of all components has, as the last segment before it says."""
+    first, _ = header.restart_intervals[-1]
+    interval = int.from_bytes(data[first + 4 : first + 6], "big")
+    if not interval:
+        return 1
+    widest, highest = (max(factors) for factors in zip(*header.sampling))
+    if header.components == 1:
+        widest = highest = 1
+    height, width = header.stored_size
+    return -(-(-(-height // (8 * highest)) * -(-width // (8 * widest))) // interval)

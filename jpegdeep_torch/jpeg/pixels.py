@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -10,11 +11,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torchvision.io import ImageReadMode
 
 from ..errors import JpegError, ModelError
+from .header import OpenedJpeg, open_jpeg
+from .markers import parse_header
+from .native import native_module
+from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
+from .orientation import TURNS, Turn, turn_upright
+
+_LARGEST_RESIZED_PX = 1 << 24  # of a picture that is resized whole before its middle is cut out
 
 
 def use_one_opencv_thread() -> None:
@@ -27,14 +35,15 @@ def use_one_opencv_thread() -> None:
 
 
 def _pillow(data: bytes, size: int) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
+    with JpegImageFile(io.BytesIO(data)) as image:  # not Image.open: its limit of pixels is not ours
         return np.asarray(image.convert("RGB"))
 
 
 def _pillow_draft(data: bytes, size: int) -> np.ndarray:
     """Decodes at 1/2, 1/4 or 1/8 of the size where that is still at least `size`: faster, other pixels."""
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (size, size))
+    with JpegImageFile(io.BytesIO(data)) as image:
+        if size:
+            image.draft("RGB", (size, size))
         return np.asarray(image.convert("RGB"))
 
 
@@ -52,31 +61,100 @@ DECODER_NAMES = (*DECODERS, ON_DEVICE)
 DEFAULT_DECODER = "torchvision" if "torchvision" in DECODERS else "pillow"  # the faster; the same pixels
 
 
-def decode_rgb(data: bytes, name: object = "<bytes>", *, decoder: str = "pillow", size: int = 0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a whole JPEG (see `read_header`); JpegError where it cannot be decoded.
+def decode_rgb(
+    data: bytes,
+    name: object = "<bytes>",
+    *,
+    decoder: str = "pillow",
+    size: int = 0,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    warnings: list[JpegWarning] | None = None,
+) -> np.ndarray:
+    """Decodes a whole JPEG to (H, W, 3) uint8 RGB.
 
-    `size`: the side in pixels that is wanted in the end; only the decoder 'pillow-draft' makes use of it.
+    The entropy coding is decoded first, for the verdict: the same files are refused as of coefficients, whatever the
+    decoder.  A file with warnings goes to Pillow, which prints none.
+
+    Args:
+        data: the file.
+        name: what messages call it.
+        decoder: one of `DECODERS`.
+        size: the side in pixels that is wanted in the end.  Only the decoder 'pillow-draft' makes use of it.
+        options: what is refused, and which way up the picture is.
+        warnings: what is unusual about the file is appended.
+
+    Raises:
+        ModelError: an unknown decoder.
+        JpegError: a file that the options refuse, or that the decoder does not take.
     """
     if decoder not in DECODERS:
         raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
+    opened = open_jpeg(data, name, options)
+    opened.check()
+    if warnings is not None:
+        warnings += opened.warnings
+    if decoder == "torchvision" and (opened.warnings or native_module() is None):
+        decoder = "pillow"  # not all warnings are known where nothing native was built
+    return turn_upright(_decode(opened, decoder, size), opened.header.orientation)
+
+
+def _decode(opened: OpenedJpeg, decoder: str, size: int) -> np.ndarray:
+    """The stored picture by a decoder; by Pillow or libjpeg alone where that does not take it."""
     try:
-        return DECODERS[decoder](data, size)
+        return DECODERS[decoder](opened.data, size)
     except Exception as error:  # each library raises its own: OSError, RuntimeError, SyntaxError, ValueError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise JpegError(name, f"cannot be decoded by {decoder} ({reason})") from None
+        native = native_module()
+        if native is None or opened.header.components == 4:
+            raise JpegError(opened.name, f"cannot be decoded by {decoder} ({_reason(error)})") from None
+    try:
+        return native.decode_rgb(opened.data)  # by the library that found nothing wrong with the file
+    except native.DecodeError as error:
+        raise JpegError(opened.name, str(error)) from None
 
 
-def decode_on_device(encoded: Sequence[Tensor], size: int, device: torch.device | str) -> Tensor:
-    """JPEGs (bytes,) uint8 each, in CPU memory -> (N, 3, size, size) uint8 RGB on `device`, channels last.
+def _reason(error: Exception) -> str:
+    """The first line of a library's message, without the place in its source that torchvision begins with."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return re.sub(r"^\w+, \S+:\d+,?\s*", "", line)
 
-    Decoded as one batch by `torchvision.io.decode_jpeg`, on a GPU by nvJPEG; a file that it does not take is decoded on
-    the CPU.  Stretched bilinearly without antialiasing, as `stretch` does, to within one value.  JpegError.
+
+def decode_on_device(
+    encoded: Sequence[Tensor],
+    size: int,
+    device: torch.device | str,
+    *,
+    names: Sequence[object] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> Tensor:
+    """Decodes JPEGs as one batch by `torchvision.io.decode_jpeg`, on a GPU by nvJPEG.
+
+    A file that it does not take is decoded on the CPU, as `decode_rgb` does.  Whoever read the files has checked them.
+    Stretched bilinearly without antialiasing, as `stretch` does, to within one value.
+
+    Args:
+        encoded: (bytes,) uint8 each, in CPU memory.
+        size: the side of the result in pixels.
+        device: where the result is.
+        names: what messages call the files.
+        options: those of `decode_rgb`.
+
+    Returns:
+        (N, 3, size, size) uint8 RGB on `device`, channels last.
+
+    Raises:
+        JpegError: the first file that cannot be decoded.
     """
     device = torch.device(device)
+    names = names or [f"image {i} of the batch" for i in range(len(encoded))]
+    contents = [data.numpy().tobytes() for data in encoded]
+    images: Sequence[Tensor]
     try:
         images = torchvision.io.decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
+        turns = [TURNS[parse_header(data, name, options).orientation] for data, name in zip(contents, names)]
+        images = [_turned(image, turn) for image, turn in zip(images, turns)]
     except RuntimeError:
-        images = [_decoded_alone(data, i, device) for i, data in enumerate(encoded)]
+        images = [_decoded_alone(data, name, options, device) for data, name in zip(contents, names)]
     pixels = torch.empty((len(images), 3, size, size), dtype=torch.uint8, device=device)
     pixels = pixels.to(memory_format=torch.channels_last)
     for place, image in zip(pixels, images):
@@ -85,11 +163,17 @@ def decode_on_device(encoded: Sequence[Tensor], size: int, device: torch.device 
     return pixels
 
 
-def _decoded_alone(data: Tensor, index: int, device: torch.device) -> Tensor:
-    try:
-        return torchvision.io.decode_jpeg(data, mode=ImageReadMode.RGB).to(device)
-    except RuntimeError as error:
-        raise JpegError(f"image {index} of the batch", f"cannot be decoded by torchvision ({error})") from None
+def _turned(image: Tensor, turn: Turn) -> Tensor:
+    """(3, H, W) as stored -> the upright picture."""
+    if turn.transpose:
+        image = image.mT
+    flips = [axis for axis, flip in ((1, turn.flip_vertical), (2, turn.flip_horizontal)) if flip]
+    return image.flip(flips) if flips else image
+
+
+def _decoded_alone(data: bytes, name: object, options: ReadOptions, device: torch.device) -> Tensor:
+    pixels = decode_rgb(data, name, decoder="pillow", options=options)
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).to(device)
 
 
 def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -101,7 +185,29 @@ def shorter_side_and_crop(pixels: np.ndarray, shorter: int, size: int) -> np.nda
     """Resizes the shorter side to `shorter` pixels and cuts the middle `size` x `size`: ImageNet's protocol."""
     height, width = pixels.shape[:2]
     scale = shorter / min(height, width)
-    height, width = max(shorter, round(height * scale)), max(shorter, round(width * scale))
-    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    top, left = (height - size) // 2, (width - size) // 2
+    resized_size = max(shorter, round(height * scale)), max(shorter, round(width * scale))
+    top, left = ((side - size) // 2 for side in resized_size)
+    if resized_size[0] * resized_size[1] > _LARGEST_RESIZED_PX:
+        return _middle_of_resized(pixels, resized_size, (top, left), size)
+    resized = cv2.resize(pixels, resized_size[::-1], interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
+def _middle_of_resized(
+    pixels: np.ndarray, resized_size: tuple[int, int], corner: tuple[int, int], size: int
+) -> np.ndarray:
+    """That part of a bilinearly resized picture alone, as cv2 makes it to within one value.
+
+    A strip of 1 x 20,000 pixels resized whole would take 4 GB.
+    """
+    low, share = [], []
+    for length, resized, first in zip(pixels.shape, resized_size, corner):
+        at = np.clip((np.arange(first, first + size) + 0.5) * (length / resized) - 0.5, 0, length - 1)
+        low.append(at.astype(int))
+        share.append(at - low[-1])
+    high = [np.minimum(at + 1, length - 1) for at, length in zip(low, pixels.shape)]
+    down, across = share[0][:, None, None], share[1][None, :, None]
+    rows = [
+        pixels[np.ix_(at, low[1])] * (1 - across) + pixels[np.ix_(at, high[1])] * across for at in (low[0], high[0])
+    ]
+    return np.rint(rows[0] * (1 - down) + rows[1] * down).astype(np.uint8)

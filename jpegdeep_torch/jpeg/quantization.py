@@ -1,4 +1,4 @@
-"""The quantisation tables that JPEG encoders start from (ITU-T T.81, Annex K, tables K.1 and K.2)."""
+"""The numbers that JPEG encoders work with: colours to YCbCr (JFIF 1.02), and tables to quantise by (T.81, Annex K)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
+# Y, Cb and Cr from R, G and B, of 255.  In libjpeg's (jccolor.c) form: these digits are what it works from.
+FROM_RGB = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+
+# Tables K.1 and K.2.
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+from PIL.JpegImagePlugin import JpegImageFile
 
-from ..errors import JpegError
+from ..errors import JpegError, UnsupportedCoding
+from .header import OpenedJpeg, open_jpeg
 from .native import native_module
+from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .planes import Planes
+from .quantization import FROM_RGB
 
-# 300 MB of coefficients without subsampling, and as much again where a file has several scans.
-MAX_PIXELS = 50_000_000
+_REDIRECTED = Lock()
 
 Source = bytes | bytearray | memoryview | str | os.PathLike
 
@@ -48,30 +53,68 @@ def choose_reader(reader: str) -> str:
     return "jpeg2dct"
 
 
-def read_planes(
-    source: Source, *, reader: str = "auto", tolerate_warnings: bool = False, max_pixels: int = MAX_PIXELS
-) -> Planes:
-    """Reads the DCT coefficients of a JPEG, given as bytes or as a path.
+def open_source(source: Source, options: ReadOptions) -> OpenedJpeg:
+    """A file that is of a kind that coefficients can be read of.
 
-    reader: 'native' reads grayscale and YCbCr of any sampling, baseline, progressive or arithmetic-coded, without
-        transcoding.  'jpeg2dct' gives the same for grayscale and 4:2:0, and brings any other sampling to 4:2:0, at a
-        loss; its Planes then say 4:2:0, with steps of 1.  'auto' is the native one where it was built.
-    tolerate_warnings: take what there is of a damaged file: where libjpeg warns (cut short, corrupt data), missing
-        blocks are zero.  jpeg2dct does not pass warnings on; for it, only the end of the file is checked.
-    max_pixels: files of more pixels are refused before anything of their size is allocated.
-
-    JpegError: not a JPEG, damaged, too large, CMYK or YCCK, RGB components, more than 8 bits per sample, or a scan
-    script whose decoding would take far longer than its size warrants.
+    Raises:
+        UnsupportedCoding: pixels can be decoded, but there are no planes of Y, Cb and Cr in it.
+        JpegError: it cannot be read at all.
     """
     name, data = source_bytes(source)
-    if choose_reader(reader) == "jpeg2dct":
-        return _read_jpeg2dct(name, data, tolerate_warnings, max_pixels)
-    file = open_native(name, data, tolerate_warnings=tolerate_warnings, max_pixels=max_pixels)
-    try:
-        coefficients, quantization = file.read()
-    except native_module().DecodeError as error:
-        raise JpegError(name, str(error)) from None
-    return Planes(coefficients, file.image_size, file.sampling, quantization)
+    opened = open_jpeg(data, name, options)
+    header = opened.header
+    if header.colour in ("cmyk", "ycck"):
+        raise UnsupportedCoding(name, f"a {header.colour.upper()} JPEG, whose pixels have to be decoded")
+    if header.colour == "rgb" and len(set(header.sampling)) > 1:
+        reason = "an RGB JPEG of unequal sampling, whose pixels have to be decoded"
+        raise (JpegError if options.on_damage == "strict" else UnsupportedCoding)(name, reason)
+    return opened
+
+
+def read_planes(
+    source: Source,
+    *,
+    reader: str = "auto",
+    options: ReadOptions = DEFAULT_OPTIONS,
+    warnings: list[JpegWarning] | None = None,
+) -> Planes:
+    """Reads the DCT coefficients of a JPEG.
+
+    Args:
+        source: bytes, or a path.
+        reader: 'native' reads grayscale, YCbCr of any sampling, and RGB of equal sampling, which becomes YCbCr; be they
+            baseline, progressive or arithmetic-coded, and without transcoding.  'jpeg2dct' gives the same for
+            grayscale and 4:2:0, and brings any other to 4:2:0, at a loss; its Planes then say 4:2:0, with steps of 1.
+            'auto' is the native one where it was built.
+        options: what is refused, and which way up the picture is.
+        warnings: what is unusual about the file is appended.
+
+    Raises:
+        UnsupportedCoding: a CMYK or YCCK file, or an RGB one of unequal sampling.  Decoding its pixels is what is left.
+        JpegError: whatever else is wrong with it (`ReadOptions`), or a scan script whose decoding would take far longer
+            than its size warrants.
+    """
+    chosen = choose_reader(reader)
+    opened = open_source(source, options)
+    planes = planes_of(opened, chosen)
+    if warnings is not None:
+        warnings += opened.warnings
+    return planes
+
+
+def planes_of(opened: OpenedJpeg, reader: str) -> Planes:
+    """The coefficients of an opened file by the reader 'native' or 'jpeg2dct'.  Raises JpegError."""
+    if reader == "jpeg2dct":
+        return _read_jpeg2dct(opened)
+    file = opened.native_file()
+    coefficients, quantization = opened.decode(file, file.read)
+    header = opened.header
+    if header.colour == "rgb":
+        # Linear, so the same for coefficients as for values.  The level shift of 128 is in all three, and so in Y.
+        rgb = np.stack(coefficients).astype(np.float32)
+        coefficients = tuple(np.tensordot(np.array(FROM_RGB, np.float32), rgb, 1))
+        quantization = np.ones_like(quantization)
+    return Planes(coefficients, header.image_size, header.sampling, quantization, header.orientation)
 
 
 def read_many(sources: Iterable[Source], *, threads: int | None = None, **options) -> list[Planes]:
@@ -83,38 +126,42 @@ def read_many(sources: Iterable[Source], *, threads: int | None = None, **option
         return list(pool.map(lambda source: read_planes(source, **options), sources))
 
 
-def open_native(name: str, data: bytes, *, tolerate_warnings: bool, max_pixels: int):
-    """A `_native.File` whose header has been read and checked; JpegError."""
-    native = native_module()
-    try:
-        return native.File(data, max_pixels, tolerate_warnings)
-    except native.DecodeError as error:
-        raise JpegError(name, str(error)) from None
-
-
-def _read_jpeg2dct(name: str, data: bytes, tolerate_warnings: bool, max_pixels: int) -> Planes:
+def _read_jpeg2dct(opened: OpenedJpeg) -> Planes:
     import jpeg2dct.numpy
-    from PIL import Image, UnidentifiedImageError
 
+    opened.check()
+    header = opened.header
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            (width, height), mode, tables, layers = image.size, image.mode, image.quantization, image.layer
-    except UnidentifiedImageError:  # its message holds an address in memory, different in every run
-        raise JpegError(name, f"not a JPEG file ({len(data)} bytes)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise JpegError(name, str(error) or "not a JPEG") from None
-    if mode not in ("L", "RGB"):
-        raise JpegError(name, f"its mode is {mode}; only grayscale and YCbCr are supported")
-    if width * height > max_pixels:
-        raise JpegError(name, f"{width} x {height} pixels, more than the limit of {max_pixels}")
-    if not tolerate_warnings and b"\xff\xd9" not in data[-1024:]:
-        raise JpegError(name, "Premature end of JPEG file")
-    try:
-        bands = jpeg2dct.numpy.loads(data, channels=1 if mode == "L" else 3)
+        # Its libjpeg prints its warnings, which are not all known where nothing native was built.
+        with _no_output() if opened.warnings or native_module() is None else nullcontext():
+            bands = jpeg2dct.numpy.loads(opened.data, channels=header.components)
     except RuntimeError as error:
-        raise JpegError(name, str(error)) from None
-    sampling = tuple((h, v) for _, h, v, _ in layers)
-    quantization = np.array([tables[table] for *_, table in layers], np.uint16)
-    if len(sampling) == 3 and sampling != ((2, 2), (1, 1), (1, 1)):
+        raise JpegError(opened.name, str(error)) from None
+    sampling = header.sampling
+    if len(sampling) == 3 and (sampling != ((2, 2), (1, 1), (1, 1)) or header.colour == "rgb"):
         sampling, quantization = ((2, 2), (1, 1), (1, 1)), np.ones((3, 64), np.uint16)
-    return Planes(tuple(np.asarray(band) for band in bands), (height, width), sampling, quantization)
+    else:
+        quantization = _tables_by_pillow(opened)
+    coefficients = tuple(np.asarray(band) for band in bands)
+    return Planes(coefficients, header.image_size, sampling, quantization, header.orientation)
+
+
+@contextmanager
+def _no_output() -> Iterator[None]:
+    """Nothing that the process writes to its standard error stream meanwhile is seen."""
+    with _REDIRECTED, open(os.devnull, "w") as nothing:
+        stream = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stream, 2)
+            os.close(stream)
+
+
+def _tables_by_pillow(opened: OpenedJpeg) -> np.ndarray:
+    try:
+        with JpegImageFile(io.BytesIO(opened.data)) as image:
+            return np.array([image.quantization[table] for *_, table in image.layer], np.uint16)
+    except (OSError, SyntaxError, ValueError, KeyError) as error:
+        raise JpegError(opened.name, str(error) or "damaged") from None

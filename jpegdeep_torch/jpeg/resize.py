@@ -9,6 +9,7 @@ import numpy as np
 from .axes import Axis
 from .geometry import Resize, component_axes
 from .native import native_module
+from .orientation import TURNS
 from .planes import Planes
 from .quantization import Quality, component_steps
 from .resize_torch import resize_batch
@@ -25,12 +26,13 @@ def resize_planes(
     backend: 'native', 'torch', or 'auto' for the native one where it was built.
     A grayscale file's chroma is zero, or the fill's where there is one.
     """
-    if backend == "torch" or (backend == "auto" and native_module() is None):
+    exact = planes.coefficients[0].dtype != np.int16  # the native kernel takes whole numbers
+    if backend == "torch" or (backend == "auto" and (exact or native_module() is None)):
         luma, chroma = resize_batch([planes], resize, requantize=requantize, dtype=dtype)
         return luma[0].numpy(), chroma[0].numpy()
     luma, chroma = (np.empty((*grid, depth), dtype) for grid, depth in zip(resize.grids(), (64, 128)))
     native = native_module()
-    targets = native_targets(luma, chroma, resize, planes.image_size, planes.sampling, requantize)
+    targets = native_targets(luma, chroma, resize, planes.image_size, planes.sampling, requantize, planes.orientation)
     for plane, target in zip(planes.coefficients, targets):
         native.resize_plane(plane, target)
     if len(planes.coefficients) == 1:
@@ -38,23 +40,27 @@ def resize_planes(
     return luma, chroma
 
 
-def native_targets(luma, chroma, resize, image_size, sampling, requantize) -> list:
-    """The native kernel's description of each component's way into (a part of) the buffers; `chroma` may be None."""
-    target = native_module().Target
+def native_targets(luma, chroma, resize, image_size, sampling, requantize, orientation: int = 1) -> list:
+    """The native kernel's description of each component's way into (a part of) the buffers.
+
+    `chroma` may be None.  `image_size` is the upright picture's.
+    """
+    target, transposed = native_module().Target, TURNS[orientation].transpose
     buffers = [luma] if chroma is None or len(sampling) == 1 else [luma, chroma[..., :64], chroma[..., 64:]]
-    plans = _component_plans(resize, image_size, sampling)
+    plans = _component_plans(resize, image_size, sampling, orientation)
     return [
-        target(*each, -resize.dc_offset(c), resize.final_offset(c), resize.final_gain(c))
+        target(*each, -resize.dc_offset(c), resize.final_offset(c), resize.final_gain(c), transposed)
         for c, each in enumerate(zip(plans, buffers, component_steps(requantize)))
     ]
 
 
 @lru_cache(maxsize=256)  # about 100 KB each for 640 x 480, and random crops never ask for one again
-def _component_plans(resize: Resize, image_size, sampling) -> list[tuple]:
-    return [
-        (_axis_plan(vertical, False), _axis_plan(horizontal, True))
-        for vertical, horizontal in component_axes(resize, image_size, sampling)
-    ]
+def _component_plans(resize: Resize, image_size, sampling, orientation) -> list[tuple]:
+    """(of the stored rows, of the stored columns) for each component."""
+    axes = component_axes(resize, image_size, sampling, orientation)
+    if TURNS[orientation].transpose:
+        axes = tuple((horizontal, vertical) for vertical, horizontal in axes)
+    return [(_axis_plan(rows, False), _axis_plan(columns, True)) for rows, columns in axes]
 
 
 @lru_cache(maxsize=512)

@@ -9,6 +9,7 @@ import torch
 
 from .axes import Axis, axis_matrix
 from .geometry import Resize, component_axes
+from .orientation import TURNS
 from .planes import Planes
 from .quantization import Quality, component_steps
 
@@ -36,12 +37,15 @@ def resize_batch(
         raise ValueError("a batch needs one canvas size, and one resize in all or one per file")
     device = torch.device(device)
     luma_grid, chroma_grid = resizes[0].grids()
-    axes = [component_axes(each, planes.image_size, planes.sampling) for planes, each in zip(batch, resizes)]
+    axes = [
+        component_axes(each, planes.image_size, planes.sampling, planes.orientation)
+        for planes, each in zip(batch, resizes)
+    ]
     everyone, coloured = range(len(batch)), [i for i, planes in enumerate(batch) if len(planes.coefficients) == 3]
     outputs = [torch.zeros(len(batch), *grid, 64, device=device) for grid in (luma_grid, chroma_grid, chroma_grid)]
     for component, (output, members) in enumerate(zip(outputs, (everyone, coloured, coloured))):
         if members:
-            planes = [torch.from_numpy(batch[i].coefficients[component]).to(device) for i in members]
+            planes = [_plane(batch[i], component, device) for i in members]
             pairs, own = [axes[i][component] for i in members], [resizes[i] for i in members]
             output[list(members)] = _resize_component(planes, pairs, own, component)
     for i in set(everyone) - set(coloured):
@@ -54,6 +58,14 @@ def resize_batch(
     if dtype == "int16":
         return tuple(x.round().clamp(-32767, 32767).to(torch.int16) for x in (luma, chroma))
     return luma, chroma
+
+
+def _plane(planes: Planes, component: int, device: torch.device) -> torch.Tensor:
+    """(rows, columns, 64) on the device, transposed where the upright picture is; mirrors are the axes' work."""
+    plane = torch.from_numpy(planes.coefficients[component]).to(device)
+    if TURNS[planes.orientation].transpose:
+        plane = plane.unflatten(2, (8, 8)).permute(1, 0, 3, 2).flatten(2)
+    return plane
 
 
 def _resize_component(

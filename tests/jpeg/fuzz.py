@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from jpegdeep_torch.errors import JpegError
-from jpegdeep_torch.jpeg import read_dct, read_planes
+from jpegdeep_torch.jpeg import ReadOptions, read_dct, read_planes
 from tests.jpeg.jpeg_files import BCCD, SAMPLINGS, pillow_jpeg, random_integers, write_jpeg
 
 SECONDS, BYTES = 2.0, 2**30
@@ -105,12 +105,12 @@ def _reset_peak() -> None:
 
 def run_case(data: bytes, case: int) -> str:
     """'planes' or 'error'."""
-    tolerate = case % 3 == 0
+    options = ReadOptions(on_damage=("tolerate", "error", "error")[case % 3])
     try:
         if case % 2:
-            read_planes(data, tolerate_warnings=tolerate)
+            read_planes(data, options=options)
         else:
-            read_dct(data, tolerate_warnings=tolerate)
+            read_dct(data, options=options)
     except JpegError:
         return "error"
     return "planes"

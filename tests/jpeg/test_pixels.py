@@ -34,7 +34,7 @@ def test_unknown_decoder_and_undecodable_file():
     with pytest.raises(ModelError, match=r"expected one of pillow, "):
         decode_rgb(jpeg(), decoder="guess")
     for decoder in DECODERS:
-        with pytest.raises(JpegError, match=r"a\.jpg: cannot be decoded by"):
+        with pytest.raises(JpegError, match=r"a\.jpg: no image in it"):
             decode_rgb(b"\xff\xd8\xff\xd9", "a.jpg", decoder=decoder)
 
 

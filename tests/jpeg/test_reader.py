@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jpegdeep_torch.errors import JpegError
-from jpegdeep_torch.jpeg import read_dct, read_many, read_planes
+from jpegdeep_torch.errors import JpegError, UnsupportedCoding
+from jpegdeep_torch.jpeg import ReadOptions, check_jpeg, read_dct, read_header, read_many, read_planes
 from jpegdeep_torch.jpeg.native import native_module
+from jpegdeep_torch.jpeg.pixels import decode_rgb
+from tests.jpeg import pixel_path
 from tests.jpeg.jpeg_files import (
     BCCD,
     SAMPLINGS,
@@ -26,6 +28,7 @@ with warnings.catch_warnings():
     NATIVE = native_module() is not None
 needs_native = pytest.mark.skipif(not NATIVE, reason="the native reader was not built")
 pytestmark = needs_native
+TOLERANT = ReadOptions(on_damage="tolerate")
 
 SIZES = [(1, 1), (8, 8), (9, 17), (16, 16), (33, 8), (40, 24), (100, 75), (301, 299), (480, 640)]
 
@@ -128,11 +131,10 @@ def _twelve_bits() -> bytes:
         (b"GIF89a and more", "not a JPEG"),
         (b"\xff\xd8\xff\xd9", "no image|SOI|SOS|EOI|image"),
         (_cmyk(), "CMYK"),
-        (_rgb_components(), "RGB"),
         (_twelve_bits(), "precision|bits"),
-        (pillow_jpeg(64, 64)[:-2], "[Pp]remature"),
+        (pillow_jpeg(64, 64)[:-20], "[Pp]remature"),
         (pillow_jpeg(64, 64)[:900], "[Pp]remature"),
-        (pillow_jpeg(64, 64)[:100], "[Pp]remature|Empty|image"),
+        (pillow_jpeg(64, 64)[:100], "truncated"),
     ],
 )
 def test_refused_with_a_reason(data, reason):
@@ -153,21 +155,83 @@ def test_errors_name_the_file(tmp_path):
 
 def test_warnings_can_be_tolerated():
     whole = read_planes(pillow_jpeg(128, 128, quality=90))
-    cut = read_planes(pillow_jpeg(128, 128, quality=90)[:4000], tolerate_warnings=True)
+    cut = read_planes(pillow_jpeg(128, 128, quality=90)[:4000], options=TOLERANT)
     assert cut.image_size == whole.image_size
     np.testing.assert_array_equal(cut.coefficients[0][:2], whole.coefficients[0][:2])
     assert not np.array_equal(cut.coefficients[0], whole.coefficients[0])
 
 
-def test_pixels_are_limited_before_anything_is_allocated():
+READERS = (read_planes, read_dct, decode_rgb, read_header, check_jpeg)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_memory_is_limited_before_anything_is_allocated(read):
     data = bytearray(pillow_jpeg(16, 16))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = b"\xff\xdc\xff\xdc"
     with pytest.raises(JpegError, match="65500 x 65500 pixels"):
-        read_planes(bytes(data))
-    with pytest.raises(JpegError, match="limit of 255"):
-        read_planes(pillow_jpeg(16, 16), max_pixels=255)
-    read_planes(pillow_jpeg(16, 16), max_pixels=256)
+        read(bytes(data))
+    rgb = 3 * 16 * 16
+    with pytest.raises(JpegError, match=r"limit of 0\.0007"):
+        read(pillow_jpeg(16, 16), options=ReadOptions(max_memory_mb=(rgb - 1) / 1e6))
+    read(pillow_jpeg(16, 16), options=ReadOptions(max_memory_mb=rgb / 1e6))
+    coefficients = 6 * 64 * 2  # of a macroblock of 4:2:0; a progressive file's are held whole
+    progressive = pillow_jpeg(16, 16, progressive=True)
+    with pytest.raises(JpegError, match="in several scans"):
+        read(progressive, options=ReadOptions(max_memory_mb=(rgb + coefficients - 1) / 1e6))
+    read(progressive, options=ReadOptions(max_memory_mb=(rgb + coefficients) / 1e6))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_a_few_bytes_promise_is_not_believed(read):
+    data = bytearray(pillow_jpeg(16, 16, mode="L"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (40_000).to_bytes(2, "big") * 2
+    for limit in (1000.0, 1e9):
+        for on_damage in ("error", "tolerate"):
+            with pytest.raises(JpegError, match="40000 x 40000 pixels"):
+                read(bytes(data), options=ReadOptions(max_memory_mb=limit, on_damage=on_damage))
+
+
+def test_rgb_components_become_ycbcr():
+    """Exactly: each coefficient is JFIF's sum of the file's own."""
+    pixels = picture(45, 70)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", keep_rgb=True, subsampling=0, quality=90)
+    rgb_file = buffer.getvalue()
+    start = rgb_file.index(b"\xff\xee")  # the Adobe marker says RGB; without it, and other ids, the same are Y, Cb, Cr
+    end = start + 2 + int.from_bytes(rgb_file[start + 2 : start + 4], "big")
+    plain = bytearray(rgb_file[:start] + rgb_file[end:])
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        at = plain.index(marker)
+        for i in range(3):
+            plain[at + first + step * i] = i + 1
+    r, g, b = (plane.astype(np.float64) for plane in read_planes(bytes(plain)).coefficients)
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    planes = read_planes(rgb_file)
+    for plane, expected in zip(planes.coefficients, (y, (b - y) / 1.772, (r - y) / 1.402), strict=True):
+        np.testing.assert_allclose(plane, expected, atol=1e-3)
+    assert planes.sampling == ((1, 1),) * 3
+    assert np.std(planes.coefficients[2]) > 1
+    # And as pixels: Pillow's, brought to YCbCr by Pillow and transformed here.
+    ycc = np.asarray(Image.open(io.BytesIO(rgb_file)).convert("YCbCr"), np.float64)[:40, :64] - 128
+    for c, plane in enumerate(planes.coefficients):
+        np.testing.assert_allclose(pixel_path.pixels(plane[:5, :8]), ycc[..., c], atol=3)
+
+
+def test_rgb_of_unequal_sampling_needs_a_decoder():
+    data = bytearray(_rgb_components())
+    at = data.index(b"\xff\xc0")
+    data[at + 11] = 0x21
+    for read in (read_planes, read_dct):
+        with pytest.raises(UnsupportedCoding, match="unequal sampling"):
+            read(bytes(data))
+        with pytest.raises(UnsupportedCoding, match="CMYK") as caught:
+            read(_cmyk())
+        assert isinstance(pickle.loads(pickle.dumps(caught.value)), UnsupportedCoding)
+        with pytest.raises(JpegError, match="strict") as caught:
+            read(_cmyk(), options=ReadOptions(on_damage="strict"))
+        assert not isinstance(caught.value, UnsupportedCoding)
 
 
 def test_scan_bombs_are_refused():
@@ -175,7 +239,7 @@ def test_scan_bombs_are_refused():
     data = pillow_jpeg(64, 64, mode="L", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     with pytest.raises(JpegError):
-        read_planes(data[:-2] + scan * 2000 + b"\xff\xd9", tolerate_warnings=True)
+        read_planes(data[:-2] + scan * 2000 + b"\xff\xd9", options=TOLERANT)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

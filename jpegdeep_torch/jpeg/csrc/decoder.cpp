@@ -230,6 +230,36 @@ void Decoder::give_rows(int component, JDIMENSION first, JDIMENSION end) {
   }
 }
 
+void decode_pixels(const uint8_t* data, size_t size, Pixels& pixels) {
+  struct Errors { jpeg_error_mgr base; jmp_buf jump; char message[JMSG_LENGTH_MAX]; } errors;
+  jpeg_decompress_struct info;
+  info.err = jpeg_std_error(&errors.base);
+  errors.base.error_exit = [](j_common_ptr common) {
+    auto* own = reinterpret_cast<Errors*>(common->err);
+    (*common->err->format_message)(common, own->message);
+    std::longjmp(own->jump, 1);
+  };
+  errors.base.output_message = [](j_common_ptr) {};
+  if (setjmp(errors.jump)) {
+    jpeg_destroy_decompress(&info);
+    throw DecodeError(errors.message);
+  }
+  jpeg_create_decompress(&info);
+  jpeg_mem_src(&info, data, static_cast<unsigned long>(size));
+  jpeg_read_header(&info, TRUE);
+  info.out_color_space = JCS_RGB;
+  jpeg_start_decompress(&info);
+  pixels.height = static_cast<int>(info.output_height);
+  pixels.width = static_cast<int>(info.output_width);
+  const size_t row_bytes = 3 * static_cast<size_t>(info.output_width);
+  pixels.rgb.resize(row_bytes * info.output_height);
+  while (info.output_scanline < info.output_height) {
+    JSAMPROW row = pixels.rgb.data() + row_bytes * info.output_scanline;
+    jpeg_read_scanlines(&info, &row, 1);
+  }
+  jpeg_destroy_decompress(&info);
+}
+
 void bare_read(const uint8_t* data, size_t size) {
   struct Errors { jpeg_error_mgr base; jmp_buf jump; } errors;
   jpeg_decompress_struct info;

@@ -125,6 +125,13 @@ class Decoder {
   double blocks_visited_ = 0;
 };
 
+// The pixels of a grayscale, YCbCr or RGB file, three bytes each, as libjpeg decodes them whatever it warns of.
+struct Pixels {
+  std::vector<uint8_t> rgb;
+  int height = 0, width = 0;
+};
+void decode_pixels(const uint8_t* data, size_t size, Pixels& pixels);
+
 // What jpeg_read_coefficients costs with nothing of ours around it: the yardstick of the measurements.
 void bare_read(const uint8_t* data, size_t size);
 

@@ -260,6 +260,17 @@ PYBIND11_MODULE(_native, m) {
       .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
   m.def("turn_chroma", &turn_chroma, py::arg("chroma"), py::arg("degrees"), py::arg("steps"), py::arg("out"));
+  m.def("decode_rgb", [](const py::bytes& data) {
+    char* bytes;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(data.ptr(), &bytes, &size) != 0) throw py::error_already_set();
+    Pixels pixels;
+    {
+      const py::gil_scoped_release unlocked;
+      decode_pixels(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size), pixels);
+    }
+    return py::array_t<uint8_t>({pixels.height, pixels.width, 3}, pixels.rgb.data());
+  });
   m.def("bare_read", [](const py::bytes& data) {
     char* bytes;
     Py_ssize_t size;

@@ -1,0 +1,60 @@
+"""What a caller may choose about reading JPEGs, and what a file may have to say for itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ON_DAMAGE = ("error", "strict", "tolerate")
+ORIENTATIONS = ("apply", "stored")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How JPEGs are read.  The same options mean the same files and the same pictures by every reader and decoder.
+
+    on_damage: what ends the reading of a file with a JpegError.
+        'error': whatever loses part of the picture: data that end too early, or codes that do not exist.
+        'strict': that, any other warning of libjpeg's, and codings that only a decoder can bring to YCbCr.
+        'tolerate': nothing but what leaves no picture at all.  What is missing is mid-grey.
+    orientation: 'apply' turns the picture as its EXIF orientation says, as viewers do.  'stored' leaves it.
+    max_memory_mb: the most that decoding one file may hold in memory, in 10^6 bytes (`memory_needed`).
+    """
+
+    on_damage: str = "error"
+    orientation: str = "apply"
+    max_memory_mb: float = 1000.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a word that is none of these, or a limit that is not above 0."""
+        for name, value, known in (
+            ("on_damage", self.on_damage, ON_DAMAGE),
+            ("orientation", self.orientation, ORIENTATIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {value!r}")
+        if not self.max_memory_mb > 0:
+            raise ValueError(f"max_memory_mb is above 0, not {self.max_memory_mb}")
+
+
+DEFAULT_OPTIONS = ReadOptions()
+
+
+@dataclass(frozen=True)
+class JpegWarning:
+    """Something unusual about a file that was read all the same.
+
+    message: of the first time, as libjpeg words it.
+    count: how many times there was something of this kind in the file.
+    """
+
+    message: str
+    count: int = 1
+
+    @property
+    def kind(self) -> str:
+        """The message without its numbers, by which warnings of several files can be counted together."""
+        return re.sub(r"\b0x[0-9a-f]+|\d+(\.\d+)?", "#", self.message)
+
+    def __str__(self) -> str:
+        return self.message if self.count == 1 else f"{self.message} ({self.count} times)"
