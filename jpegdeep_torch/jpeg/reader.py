@@ -20,6 +20,7 @@ from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .planes import Planes
 from .quantization import FROM_RGB
 
+_420 = ((2, 2), (1, 1), (1, 1))
 _REDIRECTED = Lock()
 
 Source = bytes | bytearray | memoryview | str | os.PathLike
@@ -131,16 +132,17 @@ def _read_jpeg2dct(opened: OpenedJpeg) -> Planes:
 
     opened.check()
     header = opened.header
+    sampling, quantization = header.sampling, None
+    if header.components == 3 and (sampling != _420 or header.colour == "rgb"):
+        sampling, quantization = _420, np.ones((3, 64), np.uint16)
+    # It prints libjpeg's warnings, which are not all known where nothing native was built, and that it transcodes.
+    prints = opened.warnings or native_module() is None or quantization is not None
     try:
-        # Its libjpeg prints its warnings, which are not all known where nothing native was built.
-        with _no_output() if opened.warnings or native_module() is None else nullcontext():
+        with _no_output() if prints else nullcontext():
             bands = jpeg2dct.numpy.loads(opened.data, channels=header.components)
     except RuntimeError as error:
         raise JpegError(opened.name, str(error)) from None
-    sampling = header.sampling
-    if len(sampling) == 3 and (sampling != ((2, 2), (1, 1), (1, 1)) or header.colour == "rgb"):
-        sampling, quantization = ((2, 2), (1, 1), (1, 1)), np.ones((3, 64), np.uint16)
-    else:
+    if quantization is None:
         quantization = _tables_by_pillow(opened)
     coefficients = tuple(np.asarray(band) for band in bands)
     return Planes(coefficients, header.image_size, sampling, quantization, header.orientation)

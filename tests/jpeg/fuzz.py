@@ -1,4 +1,6 @@
-"""Damages JPEGs at random and reads them: each must give planes or a JpegError, in time and in memory.
+"""Damages JPEGs at random and reads them: each must give a picture or a JpegError, in time and in memory.
+
+Coefficients and pixels must be read of the same files.
 
     python -m tests.jpeg.fuzz --cases 10000 [--seed 0]
 
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jpegdeep_torch.errors import JpegError
+from jpegdeep_torch.errors import JpegError, UnsupportedCoding
 from jpegdeep_torch.jpeg import ReadOptions, read_dct, read_planes
+from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb
 from tests.jpeg.jpeg_files import BCCD, SAMPLINGS, pillow_jpeg, random_integers, write_jpeg
 
 SECONDS, BYTES = 2.0, 2**30
@@ -103,17 +106,21 @@ def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def run_case(data: bytes, case: int) -> str:
-    """'planes' or 'error'."""
+def run_case(data: bytes, case: int, coefficients: bool) -> str:
+    """'read' or 'error', of the file's coefficients or of its pixels."""
     options = ReadOptions(on_damage=("tolerate", "error", "error")[case % 3])
     try:
-        if case % 2:
+        if not coefficients:
+            decode_rgb(data, decoder=sorted(DECODERS)[case // 2 % len(DECODERS)], size=300, options=options)
+        elif case % 2:
             read_planes(data, options=options)
         else:
             read_dct(data, options=options)
+    except UnsupportedCoding:
+        return "read"  # to be decoded and encoded again
     except JpegError:
         return "error"
-    return "planes"
+    return "read"
 
 
 def main() -> int:
@@ -123,22 +130,28 @@ def main() -> int:
     parser.add_argument("--trace", type=Path, help="the case about to be read is written here first")
     parser.add_argument("--slack", type=float, default=1.0, help="both limits times this, for sanitizers")
     options = parser.parse_args()
-    files, counts, slowest, largest, failures = seeds(), {"planes": 0, "error": 0}, 0.0, 0, 0
+    files, counts, slowest, largest, failures = seeds(), {"read": 0, "error": 0}, 0.0, 0, 0
     linux = sys.platform == "linux"
     for case in range(options.cases):
         data = damage(np.random.default_rng([options.seed, case]), files)
         if options.trace:
             options.trace.write_bytes(data)
-        if linux:
-            _reset_peak()
-        start_s = time.perf_counter()
-        counts[run_case(data, case)] += 1
-        taken_s = time.perf_counter() - start_s
-        peak = _peak_bytes() if linux else 0
-        slowest, largest = max(slowest, taken_s), max(largest, peak)
-        if taken_s > SECONDS * options.slack or peak > BYTES * options.slack:
+        outcomes = []
+        for coefficients in (True, False):
+            if linux:
+                _reset_peak()
+            start_s = time.perf_counter()
+            outcomes.append(run_case(data, case, coefficients))
+            taken_s = time.perf_counter() - start_s
+            peak = _peak_bytes() if linux else 0
+            slowest, largest = max(slowest, taken_s), max(largest, peak)
+            if taken_s > SECONDS * options.slack or peak > BYTES * options.slack:
+                failures += 1
+                print(f"case {case}: {taken_s:.2f} s, {peak / 2**20:.0f} MiB")
+        counts[outcomes[0]] += 1
+        if len(set(outcomes)) > 1:
             failures += 1
-            print(f"case {case}: {taken_s:.2f} s, {peak / 2**20:.0f} MiB")
+            print(f"case {case}: coefficients {outcomes[0]}, pixels {outcomes[1]}")
     print(f"{counts}, slowest {slowest * 1000:.0f} ms, peak {largest / 2**20:.0f} MiB with the interpreter's own")
     return 1 if failures else 0
 
