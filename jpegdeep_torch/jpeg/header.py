@@ -26,32 +26,23 @@ class OpenedJpeg:
     options: ReadOptions
     warnings: list[JpegWarning] = field(default_factory=list)
 
-    def native_file(self):
-        """The native decoder of it.  Raises JpegError."""
+    def decode(self, method: str, *arguments: object):
+        """Decodes the file by `method` of the native decoder, whose warnings are kept.  Raises JpegError."""
         native = native_module()
+        header, file = self.header, None
         try:
             file = native.File(self.data, self.options.on_damage)
+            found = file.image_size, file.sampling, file.several_scans
+            if found != (header.stored_size, header.sampling, header.several_scans):
+                raise JpegError(self.name, "damaged: its markers lead to two different headers")
+            return getattr(file, method)(*arguments)
         except native.DecodeError as error:
-            raise self._error(error) from None
-        header = self.header
-        if (file.image_size, file.sampling, file.several_scans) != (
-            (header.stored_size, header.sampling, header.several_scans)
-        ):
-            raise JpegError(self.name, "damaged: its markers lead to two different headers")
-        return file
-
-    def decode(self, file, method, *arguments):
-        """`method` of a `native_file`, which decodes it; its warnings are kept.  Raises JpegError."""
-        try:
-            return method(*arguments)
-        except native_module().DecodeError as error:
-            raise self._error(error) from None
+            cut = find_end(self.data, header) is None
+            reason = f"truncated after {len(self.data)} bytes ({error})" if cut else str(error)
+            raise JpegError(self.name, reason) from None
         finally:
-            self.warnings += [JpegWarning(*warning) for warning in file.warnings]
-
-    def _error(self, error: Exception) -> JpegError:
-        cut = find_end(self.data, self.header) is None
-        return JpegError(self.name, f"truncated after {len(self.data)} bytes ({error})" if cut else str(error))
+            if file is not None:
+                self.warnings += [JpegWarning(*warning) for warning in file.warnings]
 
     def check(self) -> None:
         """Decodes the entropy coding, and nothing after it, for the verdict.
@@ -60,8 +51,7 @@ class OpenedJpeg:
         Raises JpegError for damage, as `options` say.
         """
         if native_module() is not None:
-            file = self.native_file()
-            self.decode(file, file.check)
+            self.decode("check")
         else:
             self.warnings += check_entropy_coding(self.data, self.header, self.options, self.name)
         end = find_end(self.data, self.header)

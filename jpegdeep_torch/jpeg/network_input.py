@@ -69,9 +69,8 @@ def read_dct(
     opened = open_source(source, options)
     header = opened.header
     if chosen == "native" and header.colour != "rgb":
-        file = opened.native_file()
         targets = native_targets(*out, resize, header.image_size, header.sampling, requantize, header.orientation)
-        opened.decode(file, file.resize, targets)
+        opened.decode("resize", targets)
         if header.components == 1 and out[1] is not None:
             fill_gray_chroma(out[1], resize, requantize)
     else:

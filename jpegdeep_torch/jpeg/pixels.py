@@ -53,12 +53,16 @@ def _torchvision(data: bytes, size: int) -> np.ndarray:
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
-DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {"pillow": _pillow, "pillow-draft": _pillow_draft}
+DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {
+    "native": _pillow,  # where nothing native was built, and for CMYK
+    "pillow": _pillow,
+    "pillow-draft": _pillow_draft,
+}
 if hasattr(torchvision.io, "decode_jpeg"):  # deprecated since torchvision 0.29: it will go one day
     DECODERS["torchvision"] = _torchvision
 ON_DEVICE = "torchvision-device"  # workers only read; torchvision decodes a batch where the network runs (nvJPEG)
 DECODER_NAMES = (*DECODERS, ON_DEVICE)
-DEFAULT_DECODER = "torchvision" if "torchvision" in DECODERS else "pillow"  # the faster; the same pixels
+DEFAULT_DECODER = "native"  # the same pixels as of the others, in one pass with the verdict
 
 
 def decode_rgb(
@@ -72,13 +76,14 @@ def decode_rgb(
 ) -> np.ndarray:
     """Decodes a whole JPEG to (H, W, 3) uint8 RGB.
 
-    The entropy coding is decoded first, for the verdict: the same files are refused as of coefficients, whatever the
-    decoder.  A file with warnings goes to Pillow, which prints none.
+    The same files are refused as of coefficients, whatever the decoder.  'native' says so while it decodes; for the
+    others the entropy coding is decoded first.  torchvision prints warnings: files that have some go
+    to Pillow instead.
 
     Args:
         data: the file.
         name: what messages call it.
-        decoder: one of `DECODERS`.
+        decoder: one of `DECODERS`.  'native' is libjpeg by our own reader; Pillow where that was not built.
         size: the side in pixels that is wanted in the end.  Only the decoder 'pillow-draft' makes use of it.
         options: what is refused, and which way up the picture is.
         warnings: what is unusual about the file is appended.
@@ -90,26 +95,29 @@ def decode_rgb(
     if decoder not in DECODERS:
         raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
     opened = open_jpeg(data, name, options)
-    opened.check()
+    if decoder == "native" and native_module() is not None and opened.header.components != 4:
+        pixels = opened.decode("pixels")
+    else:
+        opened.check()
+        pixels = _decode(opened, decoder, size)
     if warnings is not None:
         warnings += opened.warnings
-    if decoder == "torchvision" and (opened.warnings or native_module() is None):
-        decoder = "pillow"  # not all warnings are known where nothing native was built
-    return turn_upright(_decode(opened, decoder, size), opened.header.orientation)
+    return turn_upright(pixels, opened.header.orientation)
 
 
 def _decode(opened: OpenedJpeg, decoder: str, size: int) -> np.ndarray:
-    """The stored picture by a decoder; by Pillow or libjpeg alone where that does not take it."""
+    """The stored picture of a checked file by a library; by libjpeg alone where that does not take it."""
+    if decoder == "torchvision" and (opened.warnings or native_module() is None):
+        decoder = "pillow"  # not all warnings are known where nothing native was built
     try:
         return DECODERS[decoder](opened.data, size)
     except Exception as error:  # each library raises its own: OSError, RuntimeError, SyntaxError, ValueError, ...
-        native = native_module()
-        if native is None or opened.header.components == 4:
+        if native_module() is None or opened.header.components == 4:
             raise JpegError(opened.name, f"cannot be decoded by {decoder} ({_reason(error)})") from None
-    try:
-        return native.decode_rgb(opened.data)  # by the library that found nothing wrong with the file
-    except native.DecodeError as error:
-        raise JpegError(opened.name, str(error)) from None
+    warnings = list(opened.warnings)
+    pixels = opened.decode("pixels")  # by the library that took it, and warned of it already
+    opened.warnings = warnings
+    return pixels
 
 
 def _reason(error: Exception) -> str:
@@ -172,7 +180,7 @@ def _turned(image: Tensor, turn: Turn) -> Tensor:
 
 
 def _decoded_alone(data: bytes, name: object, options: ReadOptions, device: torch.device) -> Tensor:
-    pixels = decode_rgb(data, name, decoder="pillow", options=options)
+    pixels = decode_rgb(data, name, decoder="native", options=options)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).to(device)
 
 

@@ -107,8 +107,7 @@ def planes_of(opened: OpenedJpeg, reader: str) -> Planes:
     """The coefficients of an opened file by the reader 'native' or 'jpeg2dct'.  Raises JpegError."""
     if reader == "jpeg2dct":
         return _read_jpeg2dct(opened)
-    file = opened.native_file()
-    coefficients, quantization = opened.decode(file, file.read)
+    coefficients, quantization = opened.decode("read")
     header = opened.header
     if header.colour == "rgb":
         # Linear, so the same for coefficients as for values.  The level shift of 128 is in all three, and so in Y.

@@ -154,12 +154,9 @@ void Decoder::decode(RowSink& sink, bool fast) {
 bool Decoder::read_blocks() {
   if (setjmp(errors_.jump)) return false;
   jpeg_read_coefficients(&info_);
-  if (damage_ != Damage::kTolerate && scans_are_missing()) fail("Premature end of JPEG file: scans are missing");
+  check_components();
   for (int c = 0; c < components(); ++c) {
     BlockArray& array = arrays_[c];
-    if (quantisation(c) == nullptr || (!array.touched && damage_ != Damage::kTolerate)) {
-      fail("a component has no scan: the file is cut short");
-    }
     if (streaming_) {
       give_rows(c, array.pending, array.pending + array.rows_per_access);
     } else {
@@ -167,6 +164,60 @@ bool Decoder::read_blocks() {
     }
   }
   return true;
+}
+
+// When all scans have been read: whether something came of all components.
+void Decoder::check_components() {
+  const bool strict = damage_ != Damage::kTolerate;
+  if (strict && scans_are_missing()) fail("Premature end of JPEG file: scans are missing");
+  for (int c = 0; c < components(); ++c) {
+    if (quantisation(c) == nullptr || (strict && info_.comp_info[c].quant_table == nullptr)) {
+      fail("a component has no scan: the file is cut short");
+    }
+  }
+}
+
+void Decoder::decode_pixels(uint8_t* rgb) {
+  if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
+  decoded_ = true;
+  if (!read_pixels(rgb)) throw DecodeError(errors_.message);
+}
+
+bool Decoder::read_pixels(uint8_t* rgb) {
+  if (setjmp(errors_.jump)) return false;
+  progress_.progress_monitor = on_progress;
+  if (several_scans_) info_.progress = &progress_;
+  info_.out_color_space = JCS_RGB;
+  jpeg_start_decompress(&info_);
+  const size_t row_bytes = 3 * static_cast<size_t>(info_.output_width);
+  while (info_.output_scanline < info_.output_height) {
+    JSAMPROW row = rgb + row_bytes * info_.output_scanline;
+    jpeg_read_scanlines(&info_, &row, 1);
+  }
+  jpeg_finish_decompress(&info_);
+  check_components();
+  return true;
+}
+
+// Called before each row of MCUs of each scan, and sometimes besides.
+void Decoder::on_progress(j_common_ptr info) {
+  Decoder* self = owner(info);
+  const jpeg_decompress_struct& state = self->info_;
+  if (state.input_scan_number == self->last_scan_ && state.input_iMCU_row == self->last_row_) return;
+  self->last_scan_ = state.input_scan_number;
+  self->last_row_ = state.input_iMCU_row;
+  double blocks = 0;
+  for (int i = 0; i < state.comps_in_scan; ++i) {
+    const jpeg_component_info& component = *state.cur_comp_info[i];
+    blocks += static_cast<double>(component.v_samp_factor) * component.width_in_blocks;
+  }
+  self->bound_work(blocks);
+}
+
+void Decoder::bound_work(double blocks) {
+  blocks_visited_ += blocks;
+  const double most = kMaxBlocksVisited + kBlocksVisitedPerByte * static_cast<double>(size_);
+  if (blocks_visited_ > most || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
 }
 
 jvirt_barray_ptr Decoder::request_array(j_common_ptr info, int, boolean, JDIMENSION columns, JDIMENSION rows,
@@ -201,11 +252,7 @@ JBLOCKARRAY Decoder::access_array(j_common_ptr info, jvirt_barray_ptr token, JDI
                                   boolean) {
   Decoder* self = owner(info);
   auto* array = reinterpret_cast<BlockArray*>(token);
-  self->blocks_visited_ += static_cast<double>(count) * array->columns;
-  const double most = kMaxBlocksVisited + kBlocksVisitedPerByte * static_cast<double>(self->size_);
-  if (self->blocks_visited_ > most || self->info_.input_scan_number > kMaxScans) {
-    self->fail("too many scans over too many blocks");
-  }
+  self->bound_work(static_cast<double>(count) * array->columns);
   if (!self->streaming_) {
     array->touched = true;
     if (start + count > array->stored_rows) self->fail("block rows beyond the end of the image");
@@ -228,36 +275,6 @@ void Decoder::give_rows(int component, JDIMENSION first, JDIMENSION end) {
     const JBLOCKROW blocks = array.rows[streaming_ ? r - first : r];
     sink_->row(component, static_cast<int>(r), blocks[0], quantisation(component));
   }
-}
-
-void decode_pixels(const uint8_t* data, size_t size, Pixels& pixels) {
-  struct Errors { jpeg_error_mgr base; jmp_buf jump; char message[JMSG_LENGTH_MAX]; } errors;
-  jpeg_decompress_struct info;
-  info.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = [](j_common_ptr common) {
-    auto* own = reinterpret_cast<Errors*>(common->err);
-    (*common->err->format_message)(common, own->message);
-    std::longjmp(own->jump, 1);
-  };
-  errors.base.output_message = [](j_common_ptr) {};
-  if (setjmp(errors.jump)) {
-    jpeg_destroy_decompress(&info);
-    throw DecodeError(errors.message);
-  }
-  jpeg_create_decompress(&info);
-  jpeg_mem_src(&info, data, static_cast<unsigned long>(size));
-  jpeg_read_header(&info, TRUE);
-  info.out_color_space = JCS_RGB;
-  jpeg_start_decompress(&info);
-  pixels.height = static_cast<int>(info.output_height);
-  pixels.width = static_cast<int>(info.output_width);
-  const size_t row_bytes = 3 * static_cast<size_t>(info.output_width);
-  pixels.rgb.resize(row_bytes * info.output_height);
-  while (info.output_scanline < info.output_height) {
-    JSAMPROW row = pixels.rgb.data() + row_bytes * info.output_scanline;
-    jpeg_read_scanlines(&info, &row, 1);
-  }
-  jpeg_destroy_decompress(&info);
 }
 
 void bare_read(const uint8_t* data, size_t size) {

@@ -62,6 +62,8 @@ class Decoder {
   // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
   // leaves everything to libjpeg.
   void decode(RowSink& sink, bool fast);
+  // The same down to pixels, by libjpeg: (height, width, 3) bytes of RGB.  Of CMYK and YCCK files it makes none.
+  void decode_pixels(uint8_t* rgb);
 
  private:
   struct Errors {
@@ -82,7 +84,7 @@ class Decoder {
     std::unique_ptr<JBLOCKROW[], Free> rows;
     JDIMENSION columns = 0, stored_rows = 0, rows_per_access = 0;
     JDIMENSION pending = 0;  // first row of those handed out last and not yet given to the sink
-    bool touched = false;
+    bool touched = false;    // handed out at least once
   };
 
   static void on_error(j_common_ptr info);
@@ -94,12 +96,17 @@ class Decoder {
   static JBLOCKARRAY access_array(j_common_ptr info, jvirt_barray_ptr token, JDIMENSION start, JDIMENSION count,
                                   boolean writable);
 
+  static void on_progress(j_common_ptr info);
+
   [[noreturn]] void fail(const char* reason);  // like libjpeg's own errors: only from within its functions
   bool loses_picture(int warning);
   bool zeros_were_decoded(size_t discarded) const;
   bool scans_are_missing() const;
   bool read_header();
   bool read_blocks();
+  bool read_pixels(uint8_t* rgb);
+  void bound_work(double blocks);
+  void check_components();
   void allocate_arrays();
   void give_rows(int component, JDIMENSION first, JDIMENSION end);
 
@@ -123,14 +130,10 @@ class Decoder {
   bool streaming_ = false;
   bool decoded_ = false;
   double blocks_visited_ = 0;
+  jpeg_progress_mgr progress_{};
+  int last_scan_ = 0;            // on_progress: where it was called last
+  JDIMENSION last_row_ = 0;
 };
-
-// The pixels of a grayscale, YCbCr or RGB file, three bytes each, as libjpeg decodes them whatever it warns of.
-struct Pixels {
-  std::vector<uint8_t> rgb;
-  int height = 0, width = 0;
-};
-void decode_pixels(const uint8_t* data, size_t size, Pixels& pixels);
 
 // What jpeg_read_coefficients costs with nothing of ours around it: the yardstick of the measurements.
 void bare_read(const uint8_t* data, size_t size);

@@ -128,6 +128,15 @@ class File {
     decoder_->decode(nothing, fast_);
   }
 
+  // uint8 (height, width, 3), RGB.
+  py::array_t<uint8_t> pixels() {
+    py::array_t<uint8_t> rgb({decoder_->height(), decoder_->width(), 3});
+    uint8_t* data = rgb.mutable_data();
+    const py::gil_scoped_release unlocked;
+    decoder_->decode_pixels(data);
+    return rgb;
+  }
+
   // (planes, quantisation): int16 (block rows, block columns, 64) each, uint16 (components, 64).
   py::tuple read() {
     const int count = decoder_->components();
@@ -256,21 +265,11 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("several_scans", &File::several_scans)
       .def_property_readonly("warnings", &File::warnings)
       .def("check", &File::check)
+      .def("pixels", &File::pixels)
       .def("read", &File::read)
       .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
   m.def("turn_chroma", &turn_chroma, py::arg("chroma"), py::arg("degrees"), py::arg("steps"), py::arg("out"));
-  m.def("decode_rgb", [](const py::bytes& data) {
-    char* bytes;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(data.ptr(), &bytes, &size) != 0) throw py::error_already_set();
-    Pixels pixels;
-    {
-      const py::gil_scoped_release unlocked;
-      decode_pixels(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size), pixels);
-    }
-    return py::array_t<uint8_t>({pixels.height, pixels.width, 3}, pixels.rgb.data());
-  });
   m.def("bare_read", [](const py::bytes& data) {
     char* bytes;
     Py_ssize_t size;
