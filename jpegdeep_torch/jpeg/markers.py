@@ -19,6 +19,8 @@ _STANDALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length: TEM,
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # frame headers; C4, C8 and CC are DHT, JPG and DAC
 _READABLE_SOF = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # sequential and progressive, by Huffman's or arithmetic coding
 _SOS, _EOI, _DRI, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xDD, 0xE0, 0xE1, 0xEE
+# Where it is not RGB's three: 'rgb' becomes floating-point coefficients, CMYK is Pillow's, with copies in between.
+_PIXEL_BYTES = {"rgb": 24, "cmyk": 11, "ycck": 11}
 _ADOBE_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # that libjpeg knows, by the number of components
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _MARKER_OF_SEGMENT = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # in entropy-coded data: no stuffing and no restart
@@ -75,12 +77,13 @@ class JpegHeader:
         return sum(-(-height * v // (8 * highest)) * -(-width * h // (8 * widest)) for h, v in self.sampling)
 
     def memory_needed(self) -> int:
-        """Bytes that decoding holds: RGB pixels, and of several scans all coefficients as well.
+        """Bytes that decoding holds, at most: of pixels, and of several scans all coefficients as well.
 
-        Coefficients that come in one scan are resized row by row, which needs less; but the same files are to be read
-        as coefficients and as pixels.
+        Coefficients that come in one scan are resized row by row, which needs next to nothing; but the same files are
+        to be read as coefficients and as pixels.
         """
-        return 3 * self.height * self.width + (2 * 64 * self.blocks() if self.several_scans else 0)
+        pixel_bytes = _PIXEL_BYTES.get(self.colour, 3)
+        return pixel_bytes * self.height * self.width + (2 * 64 * self.blocks() if self.several_scans else 0)
 
 
 def parse_header(data: bytes, name: object = "<bytes>", options: ReadOptions = DEFAULT_OPTIONS) -> JpegHeader:

@@ -18,12 +18,13 @@ class ReadOptions:
         'strict': that, any other warning of libjpeg's, and codings that only a decoder can bring to YCbCr.
         'tolerate': nothing but what leaves no picture at all.  What is missing is mid-grey.
     orientation: 'apply' turns the picture as its EXIF orientation says, as viewers do.  'stored' leaves it.
-    max_memory_mb: the most that decoding one file may hold in memory, in 10^6 bytes (`memory_needed`).
+    max_memory_mb: the most that decoding one file may hold in memory, in 10^6 bytes.  650 are 216 megapixels in one
+        scan, and 108 of 4:2:0 in several, which have to be held whole (`JpegHeader.memory_needed`).
     """
 
     on_damage: str = "error"
     orientation: str = "apply"
-    max_memory_mb: float = 1000.0
+    max_memory_mb: float = 650.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a word that is none of these, or a limit that is not above 0."""

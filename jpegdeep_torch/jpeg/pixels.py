@@ -95,27 +95,29 @@ def decode_rgb(
     if decoder not in DECODERS:
         raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
     opened = open_jpeg(data, name, options)
-    if decoder == "native" and native_module() is not None and opened.header.components != 4:
-        pixels = opened.decode("pixels")
+    header = opened.header
+    if decoder == "native" and native_module() is not None and header.components != 4:
+        pixels = opened.decode("pixels", *TURNS[header.orientation])
     else:
         opened.check()
         pixels = _decode(opened, decoder, size)
     if warnings is not None:
         warnings += opened.warnings
-    return turn_upright(pixels, opened.header.orientation)
+    return pixels
 
 
 def _decode(opened: OpenedJpeg, decoder: str, size: int) -> np.ndarray:
-    """The stored picture of a checked file by a library; by libjpeg alone where that does not take it."""
+    """The upright picture of a checked file by a library; by libjpeg alone where that does not take it."""
+    header = opened.header
     if decoder == "torchvision" and (opened.warnings or native_module() is None):
         decoder = "pillow"  # not all warnings are known where nothing native was built
     try:
-        return DECODERS[decoder](opened.data, size)
+        return turn_upright(DECODERS[decoder](opened.data, size), header.orientation)
     except Exception as error:  # each library raises its own: OSError, RuntimeError, SyntaxError, ValueError, ...
-        if native_module() is None or opened.header.components == 4:
+        if native_module() is None or header.components == 4:
             raise JpegError(opened.name, f"cannot be decoded by {decoder} ({_reason(error)})") from None
     warnings = list(opened.warnings)
-    pixels = opened.decode("pixels")  # by the library that took it, and warned of it already
+    pixels = opened.decode("pixels", *TURNS[header.orientation])  # by the library that took it and warned of it
     opened.warnings = warnings
     return pixels
 

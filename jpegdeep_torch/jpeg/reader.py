@@ -111,8 +111,9 @@ def planes_of(opened: OpenedJpeg, reader: str) -> Planes:
     header = opened.header
     if header.colour == "rgb":
         # Linear, so the same for coefficients as for values.  The level shift of 128 is in all three, and so in Y.
-        rgb = np.stack(coefficients).astype(np.float32)
-        coefficients = tuple(np.tensordot(np.array(FROM_RGB, np.float32), rgb, 1))
+        coefficients = tuple(
+            sum(np.float32(share) * plane for share, plane in zip(row, coefficients)) for row in FROM_RGB
+        )
         quantization = np.ones_like(quantization)
     return Planes(coefficients, header.image_size, header.sampling, quantization, header.orientation)
 

@@ -31,7 +31,7 @@ def test_draft_mode_decodes_large_files_smaller():
 
 
 def test_unknown_decoder_and_undecodable_file():
-    with pytest.raises(ModelError, match=r"expected one of pillow, "):
+    with pytest.raises(ModelError, match=r"expected one of native, "):
         decode_rgb(jpeg(), decoder="guess")
     for decoder in DECODERS:
         with pytest.raises(JpegError, match=r"a\.jpg: no image in it"):

@@ -15,6 +15,34 @@ namespace {
 constexpr int kMaxScans = 500;
 constexpr double kMaxBlocksVisited = 24e6, kBlocksVisitedPerByte = 4;
 
+constexpr int kStripRows = 64;  // of pixels that are turned at a time
+
+// Writes `count` stored rows from `first` on to their places in the upright picture.
+void place_strip(const uint8_t* strip, int first, int count, int height, int width, const Turn& turn, uint8_t* rgb) {
+  const size_t row_bytes = 3 * static_cast<size_t>(width);
+  if (!turn.transpose) {
+    for (int i = 0; i < count; ++i) {
+      const int row = turn.flip_vertical ? height - 1 - first - i : first + i;
+      const uint8_t* from = strip + row_bytes * i;
+      uint8_t* to = rgb + row_bytes * row;
+      if (!turn.flip_horizontal) {
+        std::memcpy(to, from, row_bytes);
+        continue;
+      }
+      for (int x = width - 1; x >= 0; --x, to += 3) std::memcpy(to, from + 3 * x, 3);
+    }
+    return;
+  }
+  for (int x = 0; x < width; ++x) {
+    const int row = turn.flip_vertical ? width - 1 - x : x;
+    uint8_t* line = rgb + 3 * static_cast<size_t>(height) * row;
+    for (int i = 0; i < count; ++i) {
+      const int column = turn.flip_horizontal ? height - 1 - first - i : first + i;
+      std::memcpy(line + 3 * static_cast<size_t>(column), strip + row_bytes * i + 3 * static_cast<size_t>(x), 3);
+    }
+  }
+}
+
 Decoder* owner(j_common_ptr info) { return static_cast<Decoder*>(info->client_data); }
 
 }  // namespace
@@ -177,22 +205,28 @@ void Decoder::check_components() {
   }
 }
 
-void Decoder::decode_pixels(uint8_t* rgb) {
+void Decoder::decode_pixels(uint8_t* rgb, const Turn& turn) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
-  if (!read_pixels(rgb)) throw DecodeError(errors_.message);
+  std::vector<uint8_t> strip(static_cast<size_t>(kStripRows) * 3 * static_cast<size_t>(width()));
+  if (!read_pixels(rgb, turn, strip.data())) throw DecodeError(errors_.message);
 }
 
-bool Decoder::read_pixels(uint8_t* rgb) {
+bool Decoder::read_pixels(uint8_t* rgb, const Turn& turn, uint8_t* strip) {
   if (setjmp(errors_.jump)) return false;
   progress_.progress_monitor = on_progress;
   if (several_scans_) info_.progress = &progress_;
   info_.out_color_space = JCS_RGB;
   jpeg_start_decompress(&info_);
   const size_t row_bytes = 3 * static_cast<size_t>(info_.output_width);
-  while (info_.output_scanline < info_.output_height) {
-    JSAMPROW row = rgb + row_bytes * info_.output_scanline;
-    jpeg_read_scanlines(&info_, &row, 1);
+  const int height = static_cast<int>(info_.output_height), width = static_cast<int>(info_.output_width);
+  for (int first = 0; first < height; first += kStripRows) {
+    const int count = height - first < kStripRows ? height - first : kStripRows;
+    for (int i = 0; i < count; ++i) {
+      JSAMPROW row = strip + row_bytes * i;
+      jpeg_read_scanlines(&info_, &row, 1);
+    }
+    place_strip(strip, first, count, height, width, turn, rgb);
   }
   jpeg_finish_decompress(&info_);
   check_components();

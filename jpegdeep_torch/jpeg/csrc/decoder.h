@@ -31,6 +31,11 @@ struct DecodeError : std::runtime_error {
 // What of a file's damage ends its decoding: what loses part of the picture, any warning of libjpeg's, or none.
 enum class Damage { kError, kStrict, kTolerate };
 
+// orientation.Turn: a transposition, and then the upright picture's mirrors.
+struct Turn {
+  bool transpose, flip_vertical, flip_horizontal;
+};
+
 // Receives decoded block rows; called between libjpeg's own functions, so it must neither throw nor allocate.
 class RowSink {
  public:
@@ -62,8 +67,9 @@ class Decoder {
   // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
   // leaves everything to libjpeg.
   void decode(RowSink& sink, bool fast);
-  // The same down to pixels, by libjpeg: (height, width, 3) bytes of RGB.  Of CMYK and YCCK files it makes none.
-  void decode_pixels(uint8_t* rgb);
+  // The same down to pixels, by libjpeg: three bytes of RGB each, the upright picture's rows from the top.  Of CMYK and
+  // YCCK files it makes none.
+  void decode_pixels(uint8_t* rgb, const Turn& turn);
 
  private:
   struct Errors {
@@ -104,7 +110,7 @@ class Decoder {
   bool scans_are_missing() const;
   bool read_header();
   bool read_blocks();
-  bool read_pixels(uint8_t* rgb);
+  bool read_pixels(uint8_t* rgb, const Turn& turn, uint8_t* strip);
   void bound_work(double blocks);
   void check_components();
   void allocate_arrays();

@@ -128,12 +128,13 @@ class File {
     decoder_->decode(nothing, fast_);
   }
 
-  // uint8 (height, width, 3), RGB.
-  py::array_t<uint8_t> pixels() {
-    py::array_t<uint8_t> rgb({decoder_->height(), decoder_->width(), 3});
+  // uint8 (height, width, 3) of the upright picture, RGB.
+  py::array_t<uint8_t> pixels(bool transpose, bool flip_vertical, bool flip_horizontal) {
+    const int height = decoder_->height(), width = decoder_->width();
+    py::array_t<uint8_t> rgb({transpose ? width : height, transpose ? height : width, 3});
     uint8_t* data = rgb.mutable_data();
     const py::gil_scoped_release unlocked;
-    decoder_->decode_pixels(data);
+    decoder_->decode_pixels(data, {transpose, flip_vertical, flip_horizontal});
     return rgb;
   }
 
@@ -265,7 +266,8 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("several_scans", &File::several_scans)
       .def_property_readonly("warnings", &File::warnings)
       .def("check", &File::check)
-      .def("pixels", &File::pixels)
+      .def("pixels", &File::pixels, py::arg("transpose") = false, py::arg("flip_vertical") = false,
+           py::arg("flip_horizontal") = false)
       .def("read", &File::read)
       .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
