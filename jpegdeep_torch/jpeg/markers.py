@@ -19,6 +19,7 @@ _STANDALONE = {0x01, 0xD8, *range(0xD0, 0xD8)}  # markers without a length: TEM,
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # frame headers; C4, C8 and CC are DHT, JPG and DAC
 _READABLE_SOF = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # sequential and progressive, by Huffman's or arithmetic coding
 _SOS, _EOI, _DRI, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xDD, 0xE0, 0xE1, 0xEE
+_BELIEVED_MB = 64  # so little is allocated whatever the file's size: it may be the beginning of a picture
 # Where it is not RGB's three: 'rgb' becomes floating-point coefficients, CMYK is Pillow's, with copies in between.
 _PIXEL_BYTES = {"rgb": 24, "cmyk": 11, "ycck": 11}
 _ADOBE_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # that libjpeg knows, by the number of components
@@ -234,6 +235,8 @@ def _check_readable(header: JpegHeader, frame_marker: int, size: int, name: obje
             f"{width} x {height} pixels{' in several scans' if header.several_scans else ''} take {needed_mb:.0f} MB "
             f"to decode, more than the limit of {options.max_memory_mb:g} MB",
         )
-    # A Huffman-coded block takes at least one bit, for its DC: what a header merely promises is not allocated.
-    if not header.arithmetic and 8 * size < header.blocks():
+    # A Huffman-coded block takes at least one bit for its DC, and in a sequential file one to end: what a header of a
+    # large picture merely promises is not allocated.
+    bits = header.blocks() * (1 if header.progressive else 2)
+    if needed_mb > _BELIEVED_MB and not header.arithmetic and 8 * size < bits:
         raise JpegError(name, f"{size} bytes are too few for an image of {width} x {height} pixels")

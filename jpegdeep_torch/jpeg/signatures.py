@@ -36,7 +36,7 @@ _SEARCHED_BYTES = 1 << 16
 def describe_non_jpeg(data: bytes) -> str:
     """What bytes that do not start with FF D8 are: the rest of a line that begins with a file's name."""
     if not data:
-        return "an empty file, not a JPEG"
+        return "empty file, expected a JPEG"
     what = _kind(data)
     if what:
         return f"not a JPEG, but {what}"

@@ -1,6 +1,7 @@
 """Decoding and re-encoding, against Pillow, a formula, and the stored outputs of the reference's pipeline."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image, features
 from jpegdeep_torch.errors import JpegError, ModelError
 from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, shorter_side_and_crop, stretch
 from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients, reencode
+from tests.jpeg.fuzz import _peak_bytes, _reset_peak
 from tests.jpeg_samples import KINDS, jpeg, picture
 
 
@@ -90,3 +92,58 @@ def test_reference_pipeline(shared):
                 assert (got == expected).all()
             else:
                 assert np.abs(got.astype(int) - expected).max() <= 121  # the largest step of quality 75's tables
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (3, 9_000)])
+def test_the_middle_of_a_strip_is_cut_out_before_the_rest_is_resized(shape):
+    strip = picture(*shape)
+    got = shorter_side_and_crop(strip, 256, 224)
+    # The same middle by itself, with enough around it for the crop to be the same.
+    long, short = max(shape), min(shape)
+    part = 8 * short
+    start = (long - part) // 2
+    middle = strip[:, start : start + part] if shape[1] == long else strip[start : start + part]
+    alone = shorter_side_and_crop(np.ascontiguousarray(middle), 256, 224)
+    assert got.shape == alone.shape == (224, 224, 3)
+    assert np.abs(got.astype(int) - alone).max() <= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
+def test_a_strip_takes_little_memory():
+    """1 x 20,000 pixels, resized whole to 256 x 5,120,000, took 4 GB."""
+    pixels = picture(1, 20_000)
+    shorter_side_and_crop(picture(), 256, 224)
+    _reset_peak()
+    before = _peak_bytes()
+    shorter_side_and_crop(pixels, 256, 224)
+    assert _peak_bytes() - before < 100e6
+
+
+def test_the_middle_of_a_large_picture_is_what_opencv_cuts_out(monkeypatch):
+    from jpegdeep_torch.jpeg import pixels as module
+
+    image = picture(300, 411)
+    whole = shorter_side_and_crop(image, 256, 224)
+    monkeypatch.setattr(module, "_LARGEST_RESIZED_PX", 0)
+    assert np.abs(shorter_side_and_crop(image, 256, 224).astype(int) - whole).max() <= 1
+
+
+def test_torchvision_s_messages_come_without_its_source_paths(monkeypatch):
+    from jpegdeep_torch.jpeg import pixels as module
+
+    with pytest.raises(RuntimeError) as caught:
+        DECODERS["torchvision"](b"\xff\xd8\xff\xd9", 0)
+    assert ".cpp" in str(caught.value)
+    assert ".cpp" not in module._reason(caught.value) and module._reason(caught.value)
+
+
+@pytest.mark.skipif("torchvision" not in DECODERS, reason="no torchvision.io.decode_jpeg")
+def test_what_a_library_does_not_take_libjpeg_decodes(monkeypatch):
+    def refuse(data, size):
+        raise RuntimeError("decode_jpeg, /somewhere/decode_jpeg.cpp:135, unusual")
+
+    monkeypatch.setitem(DECODERS, "torchvision", refuse)
+    data = jpeg()
+    np.testing.assert_array_equal(decode_rgb(data, decoder="torchvision"), decode_rgb(data, decoder="native"))
+    with pytest.raises(JpegError, match=r"by torchvision \(unusual\)"):
+        decode_rgb(jpeg(mode="CMYK"), decoder="torchvision")
