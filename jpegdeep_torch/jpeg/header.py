@@ -10,6 +10,8 @@ from .markers import JpegHeader, find_end, has_restart_markers, parse_header
 from .native import native_module
 from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 
+__all__ = ["JpegHeader", "OpenedJpeg", "check_jpeg", "open_jpeg", "read_header"]
+
 
 @dataclass
 class OpenedJpeg:
