@@ -91,12 +91,13 @@ def _is_cut(data: bytes, header: JpegHeader, end: int | None) -> bool:
         return False  # restart markers that are missing or too many: libjpeg goes on behind the next
     if len(intervals) < expected:
         return True
+    used: int | None = 0
     for i, part in enumerate(intervals):
         used = _bits_used(part, components, min(length, mcus - i * length))
         if used is None or used > 8 * len(part):
             return True
     zeros = len(intervals[-1]) - len(intervals[-1].rstrip(b"\x00"))
-    return end is None and used > 8 * (len(intervals[-1]) - zeros) + _READ_AHEAD_BITS
+    return end is None and used is not None and used > 8 * (len(intervals[-1]) - zeros) + _READ_AHEAD_BITS
 
 
 def _scan_components(data: bytes, header: JpegHeader) -> list[tuple[int, list[int], list[int]]] | None:

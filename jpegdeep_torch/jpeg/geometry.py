@@ -36,9 +36,8 @@ class Resize:
 
     def grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(rows, columns) of luma blocks, and of chroma blocks: 4:2:0, (38, 38) and (19, 19) for 300 x 300."""
-        luma = tuple(-(-px // 8) for px in self.size)
-        chroma = tuple(-(-px // 16) for px in self.size)
-        return luma, chroma
+        height, width = self.size
+        return (-(-height // 8), -(-width // 8)), (-(-height // 16), -(-width // 16))
 
     def dc_offset(self, component: int) -> float:
         """The DC of a block filled with the component's `fill`, which zero stands for while it is resized."""
@@ -91,25 +90,24 @@ def component_axes(
         if any(ratio != int(ratio) for ratio in ratios):
             raise JpegError("<coefficients>", f"sampling factors {sampling}, whose ratios are not whole numbers")
         smooth = _upsampled_smoothly(ratios, upright_size(image_size, orientation))
-        axes.append(
-            tuple(
-                Axis(
-                    image_px=image_size[i],
-                    ratio=int(ratios[stored_axis[i]]),
-                    smooth=smooth[stored_axis[i]],
-                    start_px=image_size[i] - sum(crops[i]) if turned[i] else crops[i][0],
-                    stop_px=image_size[i] - crops[i][0] if turned[i] else sum(crops[i]),
-                    flip=flips[i] != turned[i],
-                    place_px=places[i][1],
-                    before_px=places[i][0],
-                    canvas_px=resize.size[i],
-                    halve=component > 0,
-                    repeat_pixels=i == 1,
-                    antialias=resize.antialias,
-                )
-                for i in (0, 1)
+        vertical_axis, horizontal_axis = (
+            Axis(
+                image_px=image_size[i],
+                ratio=int(ratios[stored_axis[i]]),
+                smooth=smooth[stored_axis[i]],
+                start_px=image_size[i] - sum(crops[i]) if turned[i] else crops[i][0],
+                stop_px=image_size[i] - crops[i][0] if turned[i] else sum(crops[i]),
+                flip=flips[i] != turned[i],
+                place_px=places[i][1],
+                before_px=places[i][0],
+                canvas_px=resize.size[i],
+                halve=component > 0,
+                repeat_pixels=i == 1,
+                antialias=resize.antialias,
             )
+            for i in (0, 1)
         )
+        axes.append((vertical_axis, horizontal_axis))
     return tuple(axes)
 
 

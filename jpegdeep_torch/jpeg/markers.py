@@ -95,9 +95,11 @@ def parse_header(data: bytes, name: object = "<bytes>", options: ReadOptions = D
     """
     if data[:2] != b"\xff\xd8":
         raise JpegError(name, describe_non_jpeg(data))
-    frame = frame_marker = scan = None
+    frame: tuple | None = None
+    scan: bytes | None = None
+    adobe: int | None = None
+    frame_marker, jfif, orientation = 0, False, 1
     position, restart_intervals, unusual = 2, [], []
-    jfif, adobe, orientation = False, None, 1
     has_exif = False
     while scan is None:
         found = _MARKER.search(data, position)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from types import ModuleType
+from typing import Any
 
 
 @lru_cache(maxsize=1)
-def native_module() -> ModuleType | None:
-    """The extension `_native`, or None, with one warning, where it could not be built."""
+def native_module() -> Any:
+    """The extension `_native` (_native.pyi), or None, with one warning, where it could not be built."""
     try:
         from . import _native
     except ImportError as error:

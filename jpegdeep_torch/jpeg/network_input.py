@@ -61,7 +61,7 @@ def read_dct(
         ValueError: a crop outside the image, or buffers that do not fit.
     """
     if resize is None:
-        resize = Resize((size, size) if isinstance(size, int) else tuple(size), antialias)
+        resize = Resize((size, size) if isinstance(size, int) else (size[0], size[1]), antialias)
     if out is None:
         luma_grid, chroma_grid = resize.grids()
         out = np.empty((*luma_grid, 64), np.int16), np.empty((*chroma_grid, 128), np.int16) if chroma else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -137,9 +138,10 @@ def decode_on_device(
     names: Sequence[object] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Tensor:
-    """Decodes JPEGs as one batch by `torchvision.io.decode_jpeg`, on a GPU by nvJPEG.
+    """Decodes JPEGs on a GPU, as one batch by `torchvision.io.decode_jpeg` and nvJPEG.
 
-    A file that it does not take is decoded on the CPU, as `decode_rgb` does.  Whoever read the files has checked them.
+    Where that does not take one of them, and for the CPU, each is decoded as `decode_rgb` does.  Whoever read the files
+    has checked them.
     Stretched bilinearly without antialiasing, as `stretch` does, to within one value.
 
     Args:
@@ -158,12 +160,13 @@ def decode_on_device(
     device = torch.device(device)
     names = names or [f"image {i} of the batch" for i in range(len(encoded))]
     contents = [data.numpy().tobytes() for data in encoded]
-    images: Sequence[Tensor]
-    try:
-        images = torchvision.io.decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
+    images: Sequence[Tensor] = ()
+    if device.type != "cpu":
         turns = [TURNS[parse_header(data, name, options).orientation] for data, name in zip(contents, names)]
-        images = [_turned(image, turn) for image, turn in zip(images, turns)]
-    except RuntimeError:
+        with suppress(RuntimeError):
+            decoded = torchvision.io.decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
+            images = [_turned(image, turn) for image, turn in zip(decoded, turns)]
+    if len(images) != len(contents):
         images = [_decoded_alone(data, name, options, device) for data, name in zip(contents, names)]
     pixels = torch.empty((len(images), 3, size, size), dtype=torch.uint8, device=device)
     pixels = pixels.to(memory_format=torch.channels_last)

@@ -26,10 +26,10 @@ def resize_planes(
     backend: 'native', 'torch', or 'auto' for the native one where it was built.
     A grayscale file's chroma is zero, or the fill's where there is one.
     """
-    exact = planes.coefficients[0].dtype != np.int16  # the native kernel takes whole numbers
-    if backend == "torch" or (backend == "auto" and (exact or native_module() is None)):
-        luma, chroma = resize_batch([planes], resize, requantize=requantize, dtype=dtype)
-        return luma[0].numpy(), chroma[0].numpy()
+    fractional = planes.coefficients[0].dtype != np.int16  # the native kernel takes whole numbers
+    if backend == "torch" or (backend == "auto" and (fractional or native_module() is None)):
+        results = resize_batch([planes], resize, requantize=requantize, dtype=dtype)
+        return results[0][0].numpy(), results[1][0].numpy()
     luma, chroma = (np.empty((*grid, depth), dtype) for grid, depth in zip(resize.grids(), (64, 128)))
     native = native_module()
     targets = native_targets(luma, chroma, resize, planes.image_size, planes.sampling, requantize, planes.orientation)

@@ -52,11 +52,11 @@ def resize_batch(
         _fill_gray(outputs[1:], i, resizes[i])
     for output, steps in zip(outputs, component_steps(requantize)):
         if steps is not None:
-            steps = torch.tensor(steps, device=device)
-            output.div_(steps).round_().mul_(steps)
+            on_device = torch.tensor(steps, device=device)
+            output.div_(on_device).round_().mul_(on_device)
     luma, chroma = outputs[0], torch.cat(outputs[1:], dim=-1)
     if dtype == "int16":
-        return tuple(x.round().clamp(-32767, 32767).to(torch.int16) for x in (luma, chroma))
+        luma, chroma = (x.round().clamp(-32767, 32767).to(torch.int16) for x in (luma, chroma))
     return luma, chroma
 
 

@@ -186,3 +186,15 @@ def test_transposed_writing_by_the_baseline_kernels(orientation):
         results.append(np.concatenate([luma.ravel(), chroma.ravel()]))
     assert np.mean(results[0] != results[1]) < 1e-3
     assert results[0].any()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tensors_and_arrays_are_turned_as_pillow_turns(orientation):
+    from jpegdeep_torch.jpeg.orientation import TURNS, turn_upright
+    from jpegdeep_torch.jpeg.pixels import _turned
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    expected = pixels.reshape(-1, 3)[upright_indices(5, 7, orientation)]
+    np.testing.assert_array_equal(turn_upright(pixels, orientation), expected)
+    tensor = _turned(torch.from_numpy(pixels).permute(2, 0, 1), TURNS[orientation])
+    np.testing.assert_array_equal(tensor.permute(1, 2, 0), expected)
