@@ -17,7 +17,7 @@ from ..errors import DatasetArgumentError, DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
-from .reading import Clock, InputReader, Source, source_name
+from .reading import READ_OPTIONS, Clock, InputReader, Source, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -167,7 +167,9 @@ def prepare_inputs(
     They are converted on `device`: so fewer bytes are moved, and from pinned memory without waiting.
     """
     if inputs and inputs[0].ndim == 1:
-        return (prepare_image(decode_on_device(inputs, config.image_size, device), preset, dtype),)
+        return (
+            prepare_image(decode_on_device(inputs, config.image_size, device, options=READ_OPTIONS), preset, dtype),
+        )
     moved = tuple(t.to(device, non_blocking=True) for t in inputs)
     if not config.is_dct:
         return (prepare_image(moved[0], preset, dtype),)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import JpegError, ModelError
-from ..jpeg import Resize, read_dct
+from ..jpeg import ReadOptions, Resize, check_jpeg, read_dct
 from ..jpeg.header import read_header
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER, ON_DEVICE, decode_rgb, shorter_side_and_crop, stretch
 from ..jpeg.reader import Source, source_bytes
@@ -21,6 +21,10 @@ from ..models import ModelConfig
 from ..presets import Preset
 
 STAGES = ("read", "decode", "resize", "reencode")  # what a worker's time goes to; 'decode' is the entropy decoder's too
+
+
+# Annotations, sizes and pictures with boxes are of the stored frame so far: EXIF's orientation is left alone here.
+READ_OPTIONS = ReadOptions(orientation="stored")
 
 
 @dataclass
@@ -78,7 +82,7 @@ class InputReader:
         """(the file's bytes, the image's (height, width)).  JpegError."""
         with clock.stage("read"):
             data = read_bytes(source, name)
-            header = read_header(data, name)
+            header = check_jpeg(data, name, READ_OPTIONS)
         return np.frombuffer(bytearray(data), np.uint8), (header.height, header.width)
 
     @property
@@ -108,8 +112,8 @@ class InputReader:
         if self.config.is_dct and self.preset.coefficients == "native":
             return self._resized_coefficients(data, name, out, clock)
         with clock.stage("decode"):
-            header = read_header(data, name)
-            pixels = decode_rgb(data, name, decoder=self.decoder, size=self.config.image_size)
+            header = read_header(data, name, READ_OPTIONS)
+            pixels = decode_rgb(data, name, decoder=self.decoder, size=self.config.image_size, options=READ_OPTIONS)
         with clock.stage("resize"):
             pixels = self._fit(pixels)
         if self.config.is_dct:
@@ -135,7 +139,10 @@ class InputReader:
             resize = self._resize(data, name)
             target = (out[0], out[1] if len(out) > 1 else None)
             try:
-                read = read_dct(data, resize=resize, requantize=self.preset.requantize, out=target, chroma=len(out) > 1)
+                read = read_dct(
+                    data, resize=resize, requantize=self.preset.requantize, out=target, chroma=len(out) > 1,
+                    options=READ_OPTIONS,
+                )  # fmt: skip
             except JpegError as error:
                 raise JpegError(name, error.reason) from None
         return read.image_size
@@ -143,7 +150,7 @@ class InputReader:
     def _resize(self, data: bytes, name: str) -> Resize:
         size, crop = self.config.image_size, None
         if self.preset.shorter_side is not None:  # the middle square that would be cut out after resizing
-            header = read_header(data, name)
+            header = read_header(data, name, READ_OPTIONS)
             side = max(1, round(min(header.height, header.width) * size / self.preset.shorter_side))
             crop = (header.height - side) // 2, (header.width - side) // 2, side, side
         return Resize((size, size), self.preset.antialias, crop)

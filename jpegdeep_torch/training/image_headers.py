@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..data.reading import READ_OPTIONS
 from ..errors import JpegError
 from ..jpeg.header import JpegHeader, read_header
 
@@ -36,7 +37,7 @@ def headers(paths: Sequence[Path], coefficients: bool, progress: Progress) -> It
 
 def _header(path: Path, whole: bool, coefficients: bool) -> JpegHeader | str:
     try:
-        header = (None if whole else _from_start(path)) or read_header(path.read_bytes(), path)
+        header = (None if whole else _from_start(path)) or read_header(path.read_bytes(), path, READ_OPTIONS)
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror or error})"
     except JpegError as error:
@@ -54,6 +55,8 @@ def _from_start(path: Path) -> JpegHeader | None:
     with open(path, "rb") as file:
         start = file.read(_START_BYTES)
     try:
-        return read_header(start + _END_OF_IMAGE, path)  # the frame header is what is asked for, not the rest
+        return read_header(
+            start + _END_OF_IMAGE, path, READ_OPTIONS
+        )  # the frame header is what is asked for, not the rest
     except JpegError:
         return None

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
 from ..data.dataset import batch_buffers, prepare_inputs
-from ..data.reading import Clock, InputReader, read_bytes
+from ..data.reading import READ_OPTIONS, Clock, InputReader, read_bytes
 from ..data.shared_buffers import pack, unpack
 from ..errors import DatasetError, JpegDeepError, ModelError
 from ..jpeg.blockwise import blockwise_dct
@@ -154,7 +154,9 @@ class _Samples(Dataset, ABC):
             render_coefficients(data, name, geometry, photometric, fill, out, **options)
             return
         rendered = out[0] if self.coefficients == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
-        render_pixels(decode_rgb(data, name, decoder=self.decoder), geometry, photometric, fill, rendered)
+        render_pixels(
+            decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS), geometry, photometric, fill, rendered
+        )
         if self.coefficients == "reencode":
             self._write(rendered, name, out)
 
@@ -204,11 +206,11 @@ class DetectionSamples(_Samples):
         image, name = self.images[index], str(self.images[index].path)
         size, boxes = (image.height_px, image.width_px), _boxes_inside(image)
         data = read_bytes(image.path, name)
-        header = read_header(data, name)
+        header = read_header(data, name, READ_OPTIONS)
         check_image_size(image, header.height, header.width)
         config = self.augmentation
         if self._by_torchvision:
-            pixels = decode_rgb(data, name, decoder=self.decoder)
+            pixels = decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS)
             rendered, mapped, kept = augment_detection(pixels, boxes, config, self.config.image_size, random)
             self._write(rendered, name, out)
             return mapped[kept], image.labels[kept]
@@ -293,10 +295,10 @@ class ClassificationSamples(_Samples):
         name = self._name(index)
         data = read_bytes(self.paths[index], name)
         if self._by_torchvision:
-            pixels = decode_rgb(data, name, decoder=self.decoder)
+            pixels = decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS)
             self._write(augment_classification(pixels, self.augmentation, self.config.image_size, random), name, out)
         elif self.augmentation.enabled:
-            header = read_header(data, name)
+            header = read_header(data, name, READ_OPTIONS)
             size = header.height, header.width
             geometry = draw_classifier_geometry(self.augmentation, random, size, self.config.image_size)
             self._render(data, name, geometry, Photometric(), out)

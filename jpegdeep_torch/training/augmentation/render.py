@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ...data.reading import READ_OPTIONS
 from ...errors import JpegError
 from ...jpeg import read_dct
 from .geometry import Geometry
@@ -63,7 +64,9 @@ def render_coefficients(
     room = np.empty(chroma.shape, np.float32) if turns else chroma
     quality = (requantize, None) if turns else requantize
     try:
-        read_dct(data, resize=resize, requantize=quality, out=(luma, room), chroma=chroma is not None)
+        read_dct(
+            data, resize=resize, requantize=quality, out=(luma, room), chroma=chroma is not None, options=READ_OPTIONS
+        )
     except JpegError as error:
         raise JpegError(name, error.reason) from None
     if turns:
