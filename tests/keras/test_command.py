@@ -107,7 +107,7 @@ def test_twin_without_tensorflow_is_one_line(tmp_path, capsys):
 def test_twin_from_the_files_own_configuration(name, tmp_path, capsys):
     source = unpack(name, tmp_path)
     assert main([str(source), "--verify"]) == 0
-    assert capsys.readouterr().out.count(" pass") == (3 if name.startswith("ssd") else 1)
+    assert capsys.readouterr().out.count(" pass") == (4 if name.startswith("ssd") else 1)
     wrong = tmp_path / "wrong.h5"
     shutil.copy(source, wrong)
     with h5py.File(wrong, "r+") as file:
