@@ -16,7 +16,7 @@ from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..errors import CheckpointError, ModelError
 from ..keras.convert import Conversion, check_arguments, complete
 from ..models import MODELS, create_model
-from ..models.vgg import DENSE_CHANNELS, DENSE_TAPS
+from ..models.vgg import dense_to_convolution
 from ..presets import PRESETS
 from ..utils.files import sha256_of
 from ..utils.messages import listed, shown
@@ -260,13 +260,9 @@ def _transferred(
                   for kind in ("weight", "bias")}  # fmt: skip
     taken, left_out = {}, []
     for key, value in tensors.items():
-        if key.startswith("fc1.") and value.ndim == 4:
-            value = value[DENSE_CHANNELS, :, DENSE_TAPS, DENSE_TAPS]
-        elif key.startswith("fc2.") and value.ndim == 4:
-            value = value[DENSE_CHANNELS, DENSE_CHANNELS]
-        elif key.startswith(("fc1.", "fc2.")):
-            value = value[DENSE_CHANNELS]
         name = named[key]
+        if key.startswith(("fc1.", "fc2.")) and "trunk.fc6.bias" in wanted:
+            value = dense_to_convolution(value, len(wanted["trunk.fc6.bias"]))
         if name in wanted and wanted[name].shape == value.shape:
             taken[name] = value.contiguous()
         else:
