@@ -129,6 +129,8 @@ def numbers(value: object, count: int, positive: bool = False) -> tuple[float, .
 def _closure(settings: dict) -> object:
     """The value that a Lambda's function closes over: (code, defaults, closure); the code is never looked at."""
     function = settings.get("function")
+    if isinstance(function, dict) and isinstance(function.get("config"), dict):  # Keras 3's form
+        function = [None, None, function["config"].get("closure")]
     closure = function[2] if isinstance(function, list) and len(function) == 3 else None
     return closure[0] if isinstance(closure, list) and len(closure) == 1 else None
 

@@ -7,6 +7,7 @@ The attributes are then held against what was found.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -22,6 +23,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..utils.messages import shown
+from .archive import is_weights_h5, named, other_kind, unpacked
 
 # Bounds on what a file may make us read, far above what any of these networks has.
 _MOST_OBJECTS = 20_000  # a ResNet-50 detector has about 1,000
@@ -96,20 +98,35 @@ def open_keras(path: str | os.PathLike[str]) -> Iterator[KerasFile]:
     Optimizer state is never looked at.
     """
     path = Path(path)
+    if kind := other_kind(path):
+        raise CheckpointError(f"{path}: {kind}")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise CheckpointError(f"{path}: {what}, expected a Keras .h5 file")
+    with open(path, "rb") as start:
+        archive = start.read(4) == b"PK\x03\x04" and path.suffix == ".keras"
+    if archive:
+        with unpacked(path) as (weights, version, config), _opened(weights, path) as file:
+            yield dataclasses.replace(file, keras_version=version, config=config, whole_model=True)
+        return
+    with _opened(path, path) as file:
+        yield file
+
+
+@contextmanager
+def _opened(held: Path, path: Path) -> Iterator[KerasFile]:
+    """The HDF5 file `held`, which messages call `path`."""
     try:
-        is_hdf5 = h5py.is_hdf5(path)
+        is_hdf5 = h5py.is_hdf5(held)
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be opened ({_short(error)})") from None
     if not is_hdf5:
-        with open(path, "rb") as file:
+        with open(held, "rb") as file:
             start = file.read(8)
         raise CheckpointError(f"{path}: not an HDF5 file (it starts with {start!r}), expected a Keras .h5 file")
     file = None
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(held, "r")
         keras_file = _survey(path, file)
     except CheckpointError:
         raise
@@ -129,6 +146,13 @@ def _survey(path: Path, file: h5py.File) -> KerasFile:
     problems: list[str] = []
     if not isinstance(root, h5py.Group):
         raise CheckpointError(f"{path}: model_weights is a dataset, expected a group of layers")
+    if is_weights_h5(file):
+        layers = named(list(_walk(file, (), problems, set())), file, problems)
+        held = {
+            layer: {k: Weight(d.name, tuple(d.shape or ()), d.dtype) for k, d in parts.items()}
+            for layer, parts in layers.items()
+        }
+        return KerasFile(path, file, held, problems, keras_version="3")
     weights: list[tuple[tuple[str, ...], Weight]] = []
     for parts, dataset in _walk(root, (), problems, set()):
         weights.append((parts, Weight(dataset.name, tuple(dataset.shape or ()), dataset.dtype)))
@@ -172,7 +196,7 @@ def _walk(group: h5py.Group, parts: tuple[str, ...], problems: list[str], seen: 
             continue
         item = group[name]
         if isinstance(item, h5py.Group):
-            if not (not parts and name == "optimizer_weights"):
+            if not (not parts and name in ("optimizer_weights", "optimizer")):
                 yield from _walk(item, (*parts, name), problems, seen)
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:

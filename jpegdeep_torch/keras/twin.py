@@ -104,6 +104,8 @@ def _in_order(x, order):
 def _closed_over(settings: dict) -> object:
     """The value that a Lambda's function closes over, of (code, defaults, closure); None where the file has none."""
     function = settings.get("function")
+    if isinstance(function, dict):  # Keras 3's form
+        function = (None, None, function["config"].get("closure"))
     closure = function[2] if isinstance(function, (list, tuple)) and len(function) == 3 else None
     return closure[0] if closure else None
 
@@ -154,6 +156,24 @@ def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def _sources(node: object) -> list[str]:
+    """The layers that a node takes: a list of [name, ...], or Keras 3's arguments with a history in each tensor."""
+    if not isinstance(node, dict):
+        return [source[0] for source in node]
+    found, stack = [], [node["args"]]
+    while stack:
+        item = stack.pop(0)
+        if isinstance(item, list):
+            stack = item + stack
+        elif isinstance(item, dict):
+            found.append(item["config"]["keras_history"][0])
+    return found
+
+
+def _input_names(inputs: list) -> list[str]:
+    return [inputs[0]] if isinstance(inputs[0], str) else [name for name, *_ in inputs]
+
+
 def _plain(settings: dict, kind: str, name: str) -> dict:
     """The settings that matter, with nothing in them but numbers, lists of numbers and known words."""
     if settings.get("data_format", "channels_last") != "channels_last":
@@ -180,10 +200,11 @@ def build_twin(config: dict, image_size: int | None = None):
             kind, settings = row["class_name"], row["config"]
             name = row.get("name") or settings["name"]
             if kind == "InputLayer":
-                shape = [image_size if side is None else side for side in settings["batch_input_shape"][1:]]
+                given_shape = settings["batch_input_shape" if "batch_input_shape" in settings else "batch_shape"]
+                shape = [image_size if side is None else side for side in given_shape[1:]]
                 tensors[name] = keras.Input(shape=shape, name=name)
                 continue
-            sources = [node[0] for node in row["inbound_nodes"][0]]
+            sources = _sources(row["inbound_nodes"][0])
             if kind in _DECODERS:
                 tensors[name] = tensors[sources[0]]
                 continue
@@ -203,7 +224,9 @@ def build_twin(config: dict, image_size: int | None = None):
             used.update(sources)
             tensors[name] = layer(given if len(given) > 1 else given[0])
         outputs = [tensor for name, tensor in tensors.items() if name not in used]
-        return keras.Model([tensors[name] for name, *_ in network_of(config)["config"]["input_layers"]], outputs[-1])
+        return keras.Model(
+            [tensors[name] for name in _input_names(network_of(config)["config"]["input_layers"])], outputs[-1]
+        )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"model_config cannot be built ({type(error).__name__}: {error})") from None
 
