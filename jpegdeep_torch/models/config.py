@@ -272,7 +272,7 @@ def model_config(name: str) -> ModelConfig:
 
 
 def checked_scales(config: ModelConfig, scales: tuple[float, ...] | str) -> tuple[float, ...]:
-    """The anchor scales that `scales` are: 'voc', 'coco' or numbers, one per feature map and one.  Raises ModelError."""
+    """The scales that `scales` are: 'voc', 'coco' or numbers, one per feature map and one.  Raises ModelError."""
     if config.task != "detector":
         raise ModelError(f"{config.name}: a classifier has no anchor scales, got {scales!r}")
     known, count = config.known_scales, len(config.feature_maps) + 1

@@ -12,12 +12,14 @@ import lzma
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from jpegdeep_torch.keras import open_keras, twin
 from tests.keras.samples import DATA, WIDTH, inputs, model_config, rows, unpack
 from tests.keras.tables import network
+
+twin.import_keras()
+import keras  # noqa: E402 - `import_keras` knows what must come first
 
 NAMES = ("ssd300_vgg16_dct_y", "resnet50_lcrfa_y")
 ENDINGS = (".weights.h5", ".keras", ".h5")
