@@ -31,6 +31,8 @@ BARS = {  # output -> the largest difference that passes
     "probabilities": 1e-4,
 }
 _FAR_PX = 1000.0
+_LARGE_LOGIT = 50.0
+_OFFSETS_RELATIVE = 6e-6  # of the largest
 _SEED = 0
 
 
@@ -63,13 +65,14 @@ def run_network(model: nn.Module, inputs: list[np.ndarray], preset: Preset | Non
     with torch.inference_mode():
         output = model(*tensors)
     if isinstance(output, Tensor):
-        return {"probabilities": output.softmax(dim=-1).numpy()}
+        return {"probabilities": output.softmax(dim=-1).numpy(), "largest_logit": output.abs().amax().numpy()}
     logits, offsets = output
     anchors, side = anchor_boxes(model.config), model.config.image_size
     (found,) = detect(logits[:1], offsets[:1], anchors, [(side, side)], clip=False)
     detections = torch.cat((found["labels"][:, None], found["scores"][:, None], found["boxes"]), dim=1)
     return {
         "conf": logits.softmax(dim=-1).numpy(),
+        "largest_logit": logits.abs().amax().numpy(),
         "loc": offsets.numpy(),
         "anchors": anchors.numpy(),
         "detections": detections[None].numpy(),
@@ -102,6 +105,14 @@ def compare_detections(ours: np.ndarray, theirs: np.ndarray) -> list[Check]:
     return [Check("scores", max(scores), BARS["scores"], note), Check("boxes_px", max(boxes), BARS["boxes_px"])]
 
 
+def _relative_bar(name: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
+    """What float32 can hold where numbers are large."""
+    if name in ("conf", "probabilities"):
+        return BARS[name] * float(ours.get("largest_logit", 0)) / _LARGE_LOGIT
+    largest = float(np.abs(theirs[name]).max())
+    return {"boxes": BARS["boxes"] / _FAR_PX, "loc": _OFFSETS_RELATIVE}.get(name, 0.0) * largest
+
+
 def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[Check]:
     """All outputs that the original's answers hold."""
     checks: list[Check] = []
@@ -113,8 +124,7 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[
         elif ours[name].shape != theirs[name].shape:
             raise CheckpointError(f"{name}: shape {ours[name].shape}, the original's is {theirs[name].shape}")
         else:
-            largest = float(np.abs(theirs[name]).max()) if name == "boxes" else 0.0
-            bar = BARS[name] * max(1.0, largest / _FAR_PX)
+            bar = max(BARS[name], _relative_bar(name, ours, theirs))
             checks.append(Check(name, float(np.abs(ours[name] - theirs[name]).max()), bar))
     return checks
 
@@ -184,11 +194,13 @@ def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
         inputs = [x.float().permute(0, 2, 3, 1).numpy() for x in prepared]
     answer = np.asarray(twin.predict(inputs, verbose=0))
     if config.task == "classifier":
-        return compare({"probabilities": outputs[0].softmax(dim=-1).numpy()}, {"probabilities": answer})
+        ours = {"probabilities": outputs[0].softmax(dim=-1).numpy(), "largest_logit": outputs[0].abs().amax().numpy()}
+        return compare(ours, {"probabilities": answer})
     conf, boxes = _twins_boxes(answer, config)
     found = torch.cat((value["labels"][:, None], value["scores"][:, None], value["boxes"]), dim=1)
     ours = {
         "conf": outputs[0].softmax(dim=-1).numpy(),
+        "largest_logit": outputs[0].abs().amax().numpy(),
         "boxes": (decode_boxes(outputs[1], predictor.anchors) * config.image_size).numpy(),
         "detections": found[None].numpy(),
     }

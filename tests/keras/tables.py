@@ -263,7 +263,15 @@ def network(
     if detector:
         if vgg:
             x = net.conv(net.conv(x, "fc6", net.wide(1024), 3, dilation=6), "fc7", net.wide(1024), 1)
-        _ssd(net, source, x, classes, scales, "conv4_3_norm" if name.startswith("ssd_keras") else "block4_conv3_norm", side)
+        _ssd(
+            net,
+            source,
+            x,
+            classes,
+            scales,
+            "conv4_3_norm" if name.startswith("ssd_keras") else "block4_conv3_norm",
+            side,
+        )
     elif vgg:
         wide = net.wide(4096)
         x = net.dense(net.add("Flatten", x, None, "flatten"), "fc1", wide, 49 * net.channels[x])
