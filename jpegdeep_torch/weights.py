@@ -30,6 +30,7 @@ def describe(
         class_names=tuple(class_names) if class_names else None,
         width=config.width,
         coefficients=coefficients,
+        box_rules=config.box_rules,
     )
 
 

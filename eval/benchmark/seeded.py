@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jpegdeep_torch.models import create_model
-from jpegdeep_torch.models.ssd import BOXES_PER_CELL, rows
+from jpegdeep_torch.models.ssd import rows
 
 SCORES_PAST_THRESHOLD = 400  # per image, of 174,640 (VOC): about what a trained SSD300 leaves to NMS
 _THRESHOLD = 0.01
@@ -35,7 +35,7 @@ def fit_heads(model: nn.Module, inputs: Sequence[Tensor]) -> None:
     outputs = model.config.num_classes + 1
     logits = [rows(head(features), outputs) for head, features in zip(model.class_heads, maps)]
     shift = background_shift(torch.cat(logits, dim=1))
-    for head, boxes in zip(model.class_heads, BOXES_PER_CELL):
+    for head, boxes in zip(model.class_heads, (level.boxes for level in model.config.feature_maps)):
         head.bias.view(boxes, outputs)[:, 0] += shift
 
 

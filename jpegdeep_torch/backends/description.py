@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from ..models.config import PUBLISHED_RULES
 from ..utils.files import sha256_of
 from ..weights import WeightsInfo, describe
 
@@ -38,6 +39,8 @@ class EngineDescription:
     weights_sha256: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     gpu: str | None = None
+    mean: tuple[float, float, float] | None = None  # in place of the preset's
+    box_rules: dict[str, object] | None = None  # where they are not the papers'
     data_sha256: str | None = None  # of a second file that belongs to this one
     format_version: int = FORMAT_VERSION
 
@@ -54,8 +57,8 @@ class EngineDescription:
                 raise CheckpointError(
                     f"{path}: is of engine format {found}, this jpegdeep_torch reads {FORMAT_VERSION}: build it again"
                 )
-            for name in ("batch_sizes", "anchor_scales", "class_names"):
-                values[name] = tuple(values[name]) if values[name] is not None else None
+            for name in ("batch_sizes", "anchor_scales", "class_names", "mean"):
+                values[name] = tuple(values[name]) if values.get(name) is not None else None
             values["inputs"] = {name: tuple(shape) for name, shape in values["inputs"].items()}
             return cls(**values)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -77,6 +80,8 @@ def describe_engine(
         preset=info.preset,
         inputs=dict(model.config.input_shapes()),
         class_names=info.class_names,
+        mean=info.mean,
+        box_rules=dataclasses.asdict(info.box_rules) if info.box_rules != PUBLISHED_RULES else None,
         weights_file=Path(weights).name if weights else None,
         weights_sha256=sha256_of(weights) if weights else None,
         versions={"torch": torch.__version__},

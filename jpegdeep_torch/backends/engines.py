@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..detection import NMSConfig, ssd300_anchors
+from ..detection import NMSConfig, anchor_boxes
 from ..errors import BackendUnavailable, CheckpointError, ModelError
 from ..utils.files import sha256_of, written_whole
 from . import trt
@@ -74,6 +74,7 @@ def save_engine(
         check_calibration(backend, calibration)
     description = describe_engine(model, backend, precision, batch_sizes, weights)
     if nms is not None:
+        nms = dataclasses.replace(nms, cut_first=nms.cut_first or model.config.box_rules.cut_before_nms)
         description = dataclasses.replace(description, nms=dataclasses.asdict(nms))
     writer = {"onnx": _save_onnx, "openvino": _save_openvino, "trt": _save_trt}[backend]
     return writer(model, path, description, nms=nms, calibration=calibration, settings=settings)
@@ -124,7 +125,7 @@ def _save_onnx(
     if calibration is not None:
         proto = quantize_onnx(proto, calibration)
     if nms is not None:  # after the quantiser, which would have no use for boxes
-        add_nms(proto, ssd300_anchors(description.anchor_scales).numpy(), description.num_classes, nms)
+        add_nms(proto, anchor_boxes(model.config).numpy(), description.num_classes, nms)
     opset = max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     versions = {**description.versions, "onnx": onnx.__version__, "opset": str(opset)}
     description = dataclasses.replace(description, versions=versions)

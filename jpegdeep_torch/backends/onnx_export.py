@@ -43,7 +43,7 @@ def to_onnx(model: nn.Module) -> onnx.ModelProto:
     """`model`, float32, as ONNX (opset 20), for any batch size.
 
     Inputs are named as in `model.config.input_shapes()`, (batch, channels, rows, columns) float32.  Outputs are
-    'class_logits' (batch, 8732, C + 1) and 'box_offsets' (batch, 8732, 4), or a classifier's 'logits'.
+    'class_logits' (batch, A, C + 1) and 'box_offsets' (batch, A, 4), or a classifier's 'logits'.
     """
     config = model.config
     require_packages("onnxruntime", "onnx", "onnx", "onnxscript")

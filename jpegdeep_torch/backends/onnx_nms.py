@@ -79,7 +79,9 @@ def add_nms(proto: onnx.ModelProto, anchors: np.ndarray, num_classes: int, confi
     op("Sub", ".centre .half_size", ".low")
     op("Add", ".centre .half_size", ".high")
     # NonMaxSuppression wants y before x, but IoU does not mind which axis is which.
-    op("Concat", ".low .high", ".corners", axis=-1)
+    op("Concat", ".low .high", ".corners_all" if config.cut_first else ".corners", axis=-1)
+    if config.cut_first:
+        op("Clip", ".corners_all .zero .one", ".corners")
     # Scores: (batch, C, A).
     op("Softmax", "class_logits", ".probabilities", axis=-1)
     op("Slice", ".probabilities .i1 .end .last", ".foreground")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from ..errors import JpegDeepError
 from ..utils.memory import keep_freed_memory
+from ..utils.messages import shown
 
 EXIT_MISTAKE = 2
 
@@ -69,4 +70,4 @@ def stop_opencv_threads() -> None:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    return shown(" ".join(message.split()), most=None)

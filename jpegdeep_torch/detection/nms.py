@@ -33,6 +33,7 @@ class NMSConfig:
     iou_threshold: float = 0.45
     max_per_class: int = 400
     max_total: int = 200
+    cut_first: bool = False  # boxes are cut to the image before they are compared, as torchvision does
 
 
 def suppress(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -179,6 +180,8 @@ def detect(
         at = torch.div(columns, outputs, rounding_mode="floor")
         at = at[:, :, None].expand(-1, -1, 4)
         boxes = decode_boxes(offsets.gather(1, at), anchors.gather(1, at))
+        if config.cut_first:
+            boxes = boxes.clamp(0.0, 1.0)
         kept = suppress(boxes, labels, config.iou_threshold)
         if config.max_per_class < config.max_total:
             kept = kept & (_rank_in_class(labels, kept) < config.max_per_class)

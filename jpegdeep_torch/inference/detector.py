@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.classes import KNOWN_CLASSES
-from ..detection import NMSConfig, detect, ssd300_anchors
+from ..detection import NMSConfig, anchor_boxes, detect
 from ..errors import ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..presets import Preset
@@ -69,8 +69,9 @@ class Detector(Predictor):
         known = (names for names in KNOWN_CLASSES.values() if len(names) == count)
         self.class_names = list(class_names or next(known, map(str, range(1, count + 1))))
         nms = nms or NMSConfig()
+        nms = dataclasses.replace(nms, cut_first=nms.cut_first or self.config.box_rules.cut_before_nms)
         self.nms = nms if threshold is None else dataclasses.replace(nms, score_threshold=threshold)
-        self.anchors = ssd300_anchors(self.config.anchor_scales, self.device)
+        self.anchors = anchor_boxes(self.config, self.device)
 
     @classmethod
     def load(

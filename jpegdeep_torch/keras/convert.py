@@ -14,15 +14,19 @@ from tqdm import tqdm
 
 from ..data.classes import KNOWN_CLASSES
 from ..errors import CheckpointError, ModelError
-from ..models import ANCHOR_SCALES, MODELS, checked_scales, create_model, model_config
+from ..models import MODELS, checked_scales, create_model, model_config
+from ..models.config import ANCHOR_CLIPS, ANCHOR_STEPS
 from ..presets import PRESETS
 from ..utils.files import check_target, sha256_of
+from ..utils.messages import listed, shown
 from ..weights import WeightsInfo, save_tensors
-from .identify import Match, anchor_scales, best_match, config_problems
-from .names import SSD_KERAS, Piece, slots
+from .identify import Match, best_match, input_problems
+from .names import BUBBLIIIING, SSD_KERAS, Piece
+from .original import SSD_KERAS_MEAN, Original, Settings, numbers, read_original
 from .reader import KerasFile, Weight, open_keras
 from .transfer import plan_transfer
 
+_MOST_FRESH = 200_000_000  # weights, of networks that a file gives hardly anything of
 _INITIAL_SEED = 0  # of the weights that no file gives
 
 
@@ -41,6 +45,7 @@ class Conversion:
     raw_pixels: bool  # the original prepares its pixels itself, as ssd_keras's networks do
     initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
     left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
+    assumed: list[str] = field(default_factory=list)  # what no file of this kind says, and what changes it
     output_sha256: str | None = None
     seconds: float = 0.0
 
@@ -54,6 +59,7 @@ def convert_keras(
     scales: str | tuple[float, ...] | None = None,
     class_names: tuple[str, ...] | None = None,
     num_classes: int | None = None,
+    settings: Settings | None = None,
     dry_run: bool = False,
     progress: bool = False,
 ) -> Conversion:
@@ -67,6 +73,7 @@ def convert_keras(
         scales: anchor scales ('voc', 'coco' or seven numbers) where the file does not say or says wrong.
         class_names: stored with the weights; as many as the network has classes.
         num_classes: of a detector that the file gives no heads for.
+        settings: of the original's pixels, anchors and batch normalisation, where the file does not say or says wrong.
         dry_run: read and check everything, write nothing.
         progress: show a bar on a terminal.
 
@@ -77,10 +84,13 @@ def convert_keras(
     started = time.perf_counter()
     source = Path(source)
     output = Path(output) if output is not None else source.with_suffix(".safetensors")
-    _check_arguments(source, output, to, preset, dry_run)
+    check_arguments(source, output, to, preset, dry_run)
+    settings = settings or Settings()
+    _check_settings(settings)
     with open_keras(source) as file, _bar(source, progress) as bar:
         found = best_match(file)
-        _refuse(file, found)
+        original = read_original(file, found, settings)
+        _refuse(file, found, original, transfer=to is not None)
         if to is None:
             name, classes, left_out = found.model, found.num_classes, []
             pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
@@ -90,16 +100,19 @@ def convert_keras(
                 raise ModelError(f"{source}: holds {classes} classes, asked for {num_classes}")
         else:
             name, classes = to, MODELS[to].num_classes if num_classes is None else num_classes
-            pieces, left_out = plan_transfer(found, to, classes)
+            pieces, left_out = plan_transfer(file.layers, found, to, classes)
             if not pieces:
                 raise CheckpointError(f"{source}: holds {found.model}, which has no layer in common with {to}")
-        tensors = _read_all(file, pieces, bar)
-        info, reasons = _describe(file, found, name, classes, preset, scales, class_names)
+        info, reasons = _describe(file, found, original, name, classes, preset, scales, class_names)
+        channels = PRESETS[info.preset].channels
+        tensors = _read_all(file, [_adapted(piece, original, channels) for piece in pieces], bar)
         raw_pixels = found.flavour == SSD_KERAS
         origin = f"{'ssd_keras, ' if raw_pixels else ''}{file.origin}"
-        tensors, initial = _complete(info, tensors)
+        tensors, initial = complete(info, tensors)
         parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
-        result = Conversion(info, source, output, parameters, *reasons, origin, raw_pixels, initial, left_out)
+        result = Conversion(
+            info, source, output, parameters, *reasons, origin, raw_pixels, initial, left_out, original.assumed
+        )
         if not dry_run:
             bar.set_description("writing")
             save_tensors(tensors, output, info)
@@ -113,7 +126,8 @@ def _bar(source: Path, wanted: bool) -> tqdm:
     return tqdm(desc="reading", unit="B", unit_scale=True, disable=None if wanted else True, leave=False)
 
 
-def _check_arguments(source: Path, output: Path, to: str | None, preset: str | None, dry_run: bool) -> None:
+def check_arguments(source: Path, output: Path, to: str | None, preset: str | None, dry_run: bool) -> None:
+    """Raises what a conversion would, before anything is read."""
     if output.resolve() == source.resolve():
         raise CheckpointError(f"{output}: the output would overwrite the source")
     if not dry_run:
@@ -124,12 +138,40 @@ def _check_arguments(source: Path, output: Path, to: str | None, preset: str | N
         raise ModelError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
 
 
-def _refuse(file: KerasFile, found: Match) -> None:
-    """CheckpointError with everything that does not fit; a trunk without heads passes."""
+def _check_settings(given: Settings) -> None:
+    for name, value, count, positive in (
+        ("mean", given.mean, 3, False),
+        ("deviation", given.deviation, 3, True),
+        ("variances", given.variances, 4, True),
+        ("epsilon", given.epsilon, 1, True),
+    ):
+        if value is not None and numbers(value, count, positive) is None:
+            raise ModelError(f"{name} is {value!r}, expected {count} finite numbers{' above 0' if positive else ''}")
+    if given.swap is not None and sorted(given.swap) != [0, 1, 2]:
+        raise ModelError(f"swap is {given.swap!r}, expected 0, 1 and 2 in some order")
+    for name, value, known in (("steps", given.steps, ANCHOR_STEPS), ("clip", given.clip, ANCHOR_CLIPS)):
+        if value is not None and value not in known:
+            raise ModelError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+
+
+def _adapted(piece: Piece, original: Original, channels: str) -> Piece:
+    """`piece` with what our network needs to answer as the original does."""
+    path = piece.weight.path.strip("/").split("/")
+    return piece._replace(adapt=original.change(piece.slot, path[-2] if len(path) > 1 else path[0], channels))
+
+
+def _refuse(file: KerasFile, found: Match, original: Original, transfer: bool) -> None:
+    """CheckpointError with everything that does not fit; a trunk without heads passes.
+
+    transfer: only what fits will be taken: what is missing or unexpected is listed, not refused.
+    """
     if not file.layers:
-        raise CheckpointError("; ".join([f"{file.path}: holds no weights", *file.problems]))
-    problems = file.problems + config_problems(file.config, found.model)
-    if not found.fits:
+        raise CheckpointError(f"{file.path}: " + listed(["holds no weights", *file.problems]))
+    names = set(file.layers) | set(file.layer_names)
+    if {"classes4", "boxes4"} <= names:
+        raise CheckpointError(f"{file.path}: an SSD7 of ssd_keras, which has no network here")
+    problems = file.problems + input_problems(file.config, found.model) + original.problems
+    if not found.fits and not transfer:
         problems += found.problems
     if not problems:
         return
@@ -138,13 +180,11 @@ def _refuse(file: KerasFile, found: Match) -> None:
         held = sorted(file.layers)
         raise CheckpointError(
             f"{file.path}: no network of jpeg_deep or ssd_keras; it holds {len(held)} layers with weights: "
-            + ", ".join(held[:20])
-            + (", ..." if len(held) > 20 else "")
-            + "".join(f"; {problem}" for problem in file.problems)
+            + "; ".join([listed(held, ", "), *([listed(file.problems)] if file.problems else [])])
         )
     raise CheckpointError(
         f"{file.path}: does not fit {found.model} with {found.num_classes} classes, the nearest network "
-        f"({len(problems)} differences): " + "; ".join(problems)
+        f"({len(problems)} differences): " + listed(problems)
     )
 
 
@@ -154,9 +194,9 @@ def _problem(weight: Weight, kind: str, value: np.ndarray) -> str | None:
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(value.sum(dtype=np.float64))
     if suspicious:
-        return f"{weight.path.lstrip('/')}: {int((~np.isfinite(value)).sum())} of its values are not finite"
+        return f"{shown(weight.path.lstrip('/'))}: {int((~np.isfinite(value)).sum())} of its values are not finite"
     if kind == "moving_variance" and value.min() < 0:
-        return f"{weight.path.lstrip('/')}: a negative variance ({value.min():g})"
+        return f"{shown(weight.path.lstrip('/'))}: a negative variance ({value.min():g})"
     return None
 
 
@@ -165,7 +205,7 @@ def _read_all(file: KerasFile, pieces: list[Piece], bar: tqdm) -> dict[str, Tens
     problems: list[str] = []
     tensors = {}
     bar.total = sum(piece.weight.nbytes for piece in pieces)
-    for slot, weight, change in pieces:
+    for slot, weight, change, adapt in pieces:
         try:
             value = file.read(weight)
         except CheckpointError as error:
@@ -176,16 +216,18 @@ def _read_all(file: KerasFile, pieces: list[Piece], bar: tqdm) -> dict[str, Tens
         if problem is not None:
             problems.append(problem)
             continue
+        value = adapt(value).astype(np.float32, copy=False) if adapt else value
         tensor = torch.from_numpy(slot.to_torch(value))
         tensors[slot.key] = (change(tensor) if change else tensor).contiguous()
     if problems:
-        raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + "; ".join(problems))
+        raise CheckpointError(f"{file.path}: unusable weights ({len(problems)}): " + listed(problems))
     return tensors
 
 
 def _describe(
     file: KerasFile,
     found: Match,
+    original: Original,
     name: str,
     classes: int,
     preset: str | None,
@@ -194,7 +236,6 @@ def _describe(
 ) -> tuple[WeightsInfo, tuple[str, str | None, str | None]]:
     """The metadata, and why preset, scales and class names are what they are."""
     detector = MODELS[name].task == "detector"
-    stated = anchor_scales(file.config)
     scales_reason = None
     if not detector:
         if scales is not None:
@@ -202,24 +243,33 @@ def _describe(
     elif scales is not None:
         scales_reason = "as asked for"
         scales = checked_scales(MODELS[name], scales)
-    elif stated is not None:
-        scales, scales_reason = stated, "stated in the file's model_config"
+    elif original.scales is not None:
+        scales, scales_reason = _stated_scales(file, name, original.scales), "stated in the file's model_config"
     else:
         assumed = "coco" if classes == 80 else "voc"
-        scales = ANCHOR_SCALES[assumed]
-        scales_reason = f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say"
+        scales = MODELS[name].known_scales[assumed]
+        scales_reason = (
+            f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say (--scales to change)"
+        )
+        if classes not in (20, 80):
+            original.assumed.append(
+                f"WARNING: {classes} classes are neither VOC's nor COCO's: if the anchors had other scales, all boxes "
+                "are wrong (--scales)"
+            )
     if preset is not None:
         reason = "as asked for"
     elif found.flavour == SSD_KERAS:
         preset, reason = "ssd_keras", "the layer names are ssd_keras's"
+    elif found.flavour == BUBBLIIIING:
+        preset, reason = "voc", "the layers are those of bubbliiiing/ssd-keras"
     elif not detector:
         preset, reason = "imagenet", "a classifier"
-    elif scales == ANCHOR_SCALES["coco"]:
+    elif scales == MODELS[name].known_scales["coco"]:
         preset, reason = "coco", "COCO's anchor scales"
     else:
         preset, reason = (
             "voc",
-            "VOC's anchor scales" if scales == ANCHOR_SCALES["voc"] else "no other preset fits better",
+            "VOC's anchor scales" if scales == MODELS[name].known_scales["voc"] else "no other preset fits better",
         )
     names_reason = None
     if class_names is not None:
@@ -230,16 +280,48 @@ def _describe(
         known = next((key for key, names in KNOWN_CLASSES.items() if len(names) == classes), None)
         if known is not None:
             class_names = KNOWN_CLASSES[known]
-            names_reason = f"{known.upper()}'s, assumed from their number"
-    info = WeightsInfo(name, classes, scales, preset, class_names, found.width, file.path.name, sha256_of(file.path))
+            names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
+    mean = None
+    rgb = MODELS[name].inputs == "rgb"
+    if rgb and original.mean_rgb is not None and (reason != "as asked for" or original.mean_rgb != SSD_KERAS_MEAN):
+        mean = original.mean_rgb[::-1] if PRESETS[preset].channels == "bgr" else original.mean_rgb
+        mean = None if mean == PRESETS[preset].mean else mean
+    info = WeightsInfo(
+        name, classes, scales, preset, class_names, found.width, shown(file.path.name), sha256_of(file.path),
+        mean=mean, box_rules=original.box_rules,
+    )  # fmt: skip
     return info, (reason, scales_reason, names_reason)
 
 
-def _complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _stated_scales(file: KerasFile, name: str, scales: tuple[float, ...]) -> tuple[float, ...] | None:
+    if len(scales) != len(MODELS[name].feature_maps) + 1:  # of another network, which `to` starts this one from
+        return MODELS[name].anchor_scales
+    try:
+        return checked_scales(MODELS[name], scales)
+    except ModelError as error:
+        raise CheckpointError(f"{file.path}: {error}") from None
+
+
+def _refuse_giants(info: WeightsInfo, tensors: dict[str, Tensor]) -> None:
+    """CheckpointError where a damaged width would make far more fresh values than the file gives."""
+    with torch.device("meta"):
+        model = create_model(info.model, info.num_classes, width=info.width)
+    whole, given = sum(p.numel() for p in model.parameters()), sum(t.numel() for t in tensors.values())
+    if whole > _MOST_FRESH and given < whole / 100:
+        raise CheckpointError(
+            f"{info.source_file}: its layers speak of {info.width:g} times the width of {info.model}: {whole:,} "
+            f"weights, of which it holds {given:,}"
+        )
+
+
+def complete(info: WeightsInfo, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Adds seeded initial values for what the file does not give: (all tensors, keys added)."""
-    wanted = [slot.key for slot in slots(info.model, info.num_classes, width=info.width)]
+    with torch.device("meta"):
+        state = create_model(info.model, info.num_classes, width=info.width).state_dict()
+    wanted = [key for key in state if not key.endswith("num_batches_tracked")]
     initial = [key for key in wanted if key not in tensors]
     if initial:
+        _refuse_giants(info, tensors)
         fresh = create_model(
             info.model, info.num_classes, info.anchor_scales, width=info.width, seed=_INITIAL_SEED
         ).state_dict()

@@ -7,20 +7,25 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..detection.anchors import ASPECT_RATIOS, STEPS_PX, VARIANCES
-from ..models import ANCHOR_SCALES, MODELS
+from ..models import MODELS
 from ..models.config import INPUT_KINDS
-from ..models.layers import KERAS_BN_EPSILON, RESNET_BN_EPSILON
-from .names import JPEG_DEEP, SSD_KERAS, UNNAMED, Slot, head_layers, slots
+from ..utils.messages import shown
+from .names import BUBBLIIIING, JPEG_DEEP, KERAS_APPLICATIONS, SSD_KERAS, UNNAMED, Slot, head_layers, slots
 from .reader import KerasFile, Weight
 
-CANDIDATES = tuple((name, JPEG_DEEP) for name in MODELS) + (("ssd300_vgg16", SSD_KERAS),)
+_OTHERS = ("resnet50_v15", "ssd300_resnet50_v15")  # torchvision's, with the same layers
+CANDIDATES = tuple((name, JPEG_DEEP) for name in MODELS if name not in _OTHERS) + (
+    ("ssd300_vgg16", SSD_KERAS),
+    ("ssd512_vgg16", SSD_KERAS),
+    ("resnet50", KERAS_APPLICATIONS),
+)
 _WIDEST = 16  # times the published network: a shape beyond that is damage
 _CLOSE = 4  # candidates whose names fit nearly as well are told apart by their shapes
 
 
 _HEADS = ("class_heads", "box_heads")  # of a detector's state dict
 _BEYOND_TRUNK = (*_HEADS, "extras", "source_norm")
+_TOP = ("fc1", "fc2", "predictions", "fc1000")  # of a classifier's
 
 
 @dataclass
@@ -37,11 +42,13 @@ class Match:
 
     @property
     def is_transfer(self) -> bool:
-        """A detector's trunk without heads, as the reference's own transfer script writes it."""
+        """A detector's trunk without heads, as the reference's own transfer script writes it, or a classifier without
+        its top, as keras-applications has them."""
+        beyond, heads = (_BEYOND_TRUNK, _HEADS) if MODELS[self.model].task == "detector" else (_TOP, _TOP)
         return (
             bool(self.missing)
-            and all(_part(slot) in _BEYOND_TRUNK for slot in self.missing)
-            and not any(_part(slot) in _HEADS for slot, _ in self.found.values())
+            and all(_part(slot) in beyond for slot in self.missing)
+            and not any(_part(slot) in heads for slot, _ in self.found.values())
         )
 
     @property
@@ -119,10 +126,10 @@ def match(file: KerasFile, model: str, flavour: str) -> Match:
         if weight.shape in row.shapes:
             result.found[row.key] = (row, weight)
         else:
-            result.problems.append(f"{layer}/{row.weight}: shape {weight.shape}, expected {row.shapes[0]}")
+            result.problems.append(f"{shown(layer)}/{row.weight}: shape {weight.shape}, expected {row.shapes[0]}")
     result.problems += [f"missing: {row.layers[0]}/{row.weight} {row.shapes[0]}" for row in result.missing]
     result.problems += [
-        f"unexpected: {layer}/{kind} {weight.shape}"
+        f"unexpected: {shown(layer)}/{shown(kind)} {weight.shape}"
         for layer, weights in file.layers.items()
         for kind, weight in weights.items()
         if (layer, kind) not in used
@@ -146,7 +153,16 @@ def best_match(file: KerasFile) -> Match:
     least = min(misfits.values())
     matches = [match(file, *c) for c in CANDIDATES if misfits[c] <= least + _CLOSE]
     # A trunk without heads fits a classifier as badly as a detector: prefer what explains everything in the file.
-    return min(matches, key=lambda m: (not m.fits, len(m.problems)))
+    best = min(matches, key=lambda m: (not m.fits, len(m.problems)))
+    if best.flavour == SSD_KERAS and _is_bubbliiiings(file):
+        best.flavour = BUBBLIIIING
+    return best
+
+
+def _is_bubbliiiings(file: KerasFile) -> bool:
+    """Its networks have ssd_keras's names and shapes, but lay anchors and prepare pixels otherwise."""
+    names = {name for _, name, _ in config_layers(file.config)} | set(file.layer_names)
+    return "identity_layer" not in names and any(name.endswith("_mbox_conf_flat") for name in names)
 
 
 # --- model_config -----------------------------------------------------------------------------------------------
@@ -165,65 +181,30 @@ def config_layers(config: object, depth: int = 0) -> Iterator[tuple[str, str, di
             yield from config_layers(layer, depth + 1)
 
 
-def anchor_scales(config: dict | None) -> tuple[float, ...] | None:
-    """The seven scales of the AnchorBoxes layers, where the file says."""
-    rows = [settings for kind, _, settings in config_layers(config) if kind == "AnchorBoxes"]
-    try:
-        scales = [float(row["this_scale"]) for row in rows] + [float(rows[-1]["next_scale"])]
-    except (IndexError, KeyError, TypeError, ValueError):
-        return None
-    if len(scales) != 7:
-        return None
-    for known in ANCHOR_SCALES.values():  # floats that went through float32 and JSON
-        if all(abs(a - b) < 1e-6 for a, b in zip(scales, known)):
-            return known
-    return tuple(scales)
+def network_of(config: object, depth: int = 0) -> object:
+    """The part of a `model_config` that describes the network itself; a multi-GPU model wraps it."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    for layer in layers if isinstance(layers, list) and depth < 8 else ():
+        if isinstance(layer, dict) and layer.get("class_name") in ("Model", "Functional"):
+            return network_of(layer, depth + 1)
+    return config
 
 
-def config_problems(config: dict | None, model: str) -> list[str]:
-    """What `model_config` says that our network would do otherwise: anchors, epsilons, input sizes."""
+def input_problems(config: dict | None, model: str) -> list[str]:
+    """What `model_config` says of the inputs that our network would do otherwise."""
     row = MODELS[model]
-    epsilon = KERAS_BN_EPSILON if row.family == "vgg16" else RESNET_BN_EPSILON
     positions = {p for _, p, _ in row.input_shapes().values()}
     channels = {c for _, c, _ in INPUT_KINDS[row.inputs]}
-    problems, anchors = [], 0
+    problems = []
     for kind, name, settings in config_layers(config):
-        if kind == "BatchNormalization":
-            _differs(problems, name, "epsilon", settings.get("epsilon"), epsilon)
-        elif kind == "InputLayer":
+        if kind == "InputLayer":
             shape = settings.get("batch_input_shape", settings.get("batch_shape"))
             if isinstance(shape, list) and len(shape) == 4:
                 if shape[3] not in channels:
-                    problems.append(f"{name}: {shape[3]} channels, expected one of {sorted(channels)}")
+                    problems.append(f"{shown(name)}: {shown(shape[3])} channels, expected one of {sorted(channels)}")
                 if row.task == "detector" and shape[1] is not None and shape[1] not in positions:
-                    problems.append(f"{name}: {shape[1]} positions a side, expected one of {sorted(positions)}")
-        elif kind == "AnchorBoxes":
-            if anchors < len(STEPS_PX):
-                ratios = [1.0] + [r for a in ASPECT_RATIOS[anchors] for r in (a, 1 / a)]
-                for key, expected in (
-                    ("aspect_ratios", ratios),
-                    ("this_steps", STEPS_PX[anchors]),
-                    ("this_offsets", 0.5),
-                    ("variances", list(VARIANCES)),
-                    ("two_boxes_for_ar1", True),
-                ):
-                    _differs(problems, name, key, settings.get(key), expected)
-            anchors += 1
-        elif kind == "Lambda" and name == "input_mean_normalization":
-            mean = settings.get("function")  # (code, defaults, closure): only the closure's numbers are read
-            mean = mean[2][0] if isinstance(mean, list) and len(mean) == 3 and isinstance(mean[2], list) else None
-            _differs(problems, name, "mean", mean, [123, 117, 104])
+                    problems.append(
+                        f"{shown(name)}: {shown(shape[1])} positions a side, expected one of {sorted(positions)}"
+                    )
     return problems
-
-
-def _differs(problems: list[str], layer: str, key: str, got: object, expected: object) -> None:
-    """Adds a problem where the file states `key` and states something else."""
-    if got is None:
-        return
-    pairs = list(zip(got, expected)) if isinstance(got, list) and isinstance(expected, list) else [(got, expected)]
-    same = not isinstance(got, list) or (isinstance(expected, list) and len(got) == len(expected))
-    for a, b in pairs:
-        number = isinstance(a, (int, float)) and isinstance(b, (int, float))
-        same = same and (abs(a - b) < 1e-6 * max(1, abs(b)) if number else a == b)
-    if not same:
-        problems.append(f"{layer}: {key} {got}, expected {expected}")

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..models import create_model
+from ..models import create_model, model_config
 from ..models.layers import L2Normalization
-from ..models.ssd import BOXES_PER_CELL
 from .reader import Weight
 
-HEADS = ("block4_conv3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2")  # what each pair of heads reads
-JPEG_DEEP, SSD_KERAS = "jpeg_deep", "ssd_keras"  # the two projects' names for the same layers
+HEADS = ("block4_conv3_norm", "fc7", *(f"conv{i}_2" for i in range(6, 11)))  # what each pair of heads reads
+# The projects' names for the same layers; bubbliiiing's ssd-keras has ssd_keras's names.
+JPEG_DEEP, SSD_KERAS, BUBBLIIIING, KERAS_APPLICATIONS = (
+    "jpeg_deep", "ssd_keras", "bubbliiiing/ssd-keras", "keras-applications",
+)  # fmt: skip
 
 # Other names of a layer: classifiers and detectors of the reference disagree, and some layers were left unnamed there.
 _ALIASES = {
@@ -47,6 +49,7 @@ class Piece(NamedTuple):
     slot: Slot
     weight: Weight
     change: Callable[[Tensor], Tensor] | None = None  # applied last, in PyTorch's layout
+    adapt: Callable[[np.ndarray], np.ndarray] | None = None  # applied first, in Keras's layout
 
 
 def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
@@ -78,6 +81,10 @@ def keras_names(path: str, model: nn.Module, flavour: str = JPEG_DEEP) -> tuple[
         name = last
     elif last.startswith("branch"):
         block, branch = parent, last.removesuffix("_bn")
+        if flavour == KERAS_APPLICATIONS and re.fullmatch("[2-5][a-f]", block):
+            place = {"branch1": 0, "branch2a": 1, "branch2b": 2, "branch2c": 3}[branch]
+            kind = "bn" if last.endswith("_bn") else "conv"
+            return (f"conv{block[0]}_block{'abcdef'.index(block[1]) + 1}_{place}_{kind}",)
         prefix = "bn" if last.endswith("_bn") else "res"
         names = [f"{prefix}{block}_{branch}"]
         if model.config.task == "detector" and model.config.inputs == "dct_split" and block == "2a":
@@ -85,7 +92,9 @@ def keras_names(path: str, model: nn.Module, flavour: str = JPEG_DEEP) -> tuple[
         return tuple(names)
     else:
         name = last
-    if flavour == SSD_KERAS:
+    if flavour == KERAS_APPLICATIONS:
+        name = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions"}.get(name, name)
+    if flavour in (SSD_KERAS, BUBBLIIIING):
         name = re.sub(r"^block(\d)_conv(\d)", r"conv\1_\2", name)
     return (name, *_ALIASES.get(name, ()))
 
@@ -119,7 +128,11 @@ def _same(value: np.ndarray) -> np.ndarray:
 
 def head_layers(name: str, flavour: str = JPEG_DEEP) -> dict[str, int]:
     """{layer whose bias tells the number of classes: biases per class}."""
-    if name.startswith("ssd300_"):
-        first = "conv4_3_norm" if flavour == SSD_KERAS else HEADS[0]
-        return {f"{head}_mbox_conf": boxes for head, boxes in zip((first, *HEADS[1:]), BOXES_PER_CELL)}
-    return {"fc1000" if name.startswith("resnet") else "predictions": 1}
+    config = model_config(name)
+    if config.task == "detector":
+        first = HEADS[0] if flavour == JPEG_DEEP else "conv4_3_norm"
+        return {
+            f"{head}_mbox_conf": boxes
+            for head, boxes in zip((first, *HEADS[1:]), (m.boxes for m in config.feature_maps))
+        }
+    return {"fc1000" if name.startswith("resnet") and flavour == JPEG_DEEP else "predictions": 1}

@@ -7,6 +7,8 @@ import os
 import numpy as np
 
 from ..models import list_models, model_config
+from ..models.config import PUBLISHED_RULES
+from ..utils.messages import MOST_ITEMS, listed, shown
 from .convert import Conversion
 from .identify import best_match
 from .reader import open_keras
@@ -27,6 +29,11 @@ def summary(done: Conversion) -> str:
     rows += [("parameters", f"{done.parameters:,}"), ("preset", f"{info.preset} ({done.preset_reason})")]
     names = f"{_some(info.class_names)} ({done.classes_reason})" if info.class_names else "unknown"
     rows.append(("class names", names))
+    if info.mean is not None:
+        rows.append(("mean", f"{', '.join(f'{m:g}' for m in info.mean)}, in place of the preset's"))
+    if info.box_rules != PUBLISHED_RULES:
+        rows.append(("anchors", f"steps {info.box_rules.steps}, clipped: {info.box_rules.clip}"))
+    rows += [("assumed", line) for line in done.assumed]
     if done.initial:
         rows.append(("initial values", f"{len(done.initial)} tensors: {_modules(done.initial)}"))
     if done.left_out:
@@ -41,8 +48,7 @@ def summary(done: Conversion) -> str:
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return listed(names, ", ", _MOST_NAMES)
 
 
 def _modules(keys: list[str]) -> str:
@@ -56,11 +62,11 @@ def listing(path: str | os.PathLike[str]) -> str:
         lines = [f"{file.path}: {file.origin}"]
         parameters = 0
         for layer, weights in file.layers.items():
-            shapes = ", ".join(f"{kind} {'x'.join(map(str, w.shape)) or 'scalar'}" for kind, w in weights.items())
-            lines.append(f"  {layer}: {shapes}")
+            shapes = listed((f"{kind} {'x'.join(map(str, w.shape)) or 'scalar'}" for kind, w in weights.items()), ", ")
+            lines.append(f"  {shown(layer)}: {shapes}")
             parameters += sum(int(np.prod(w.shape, dtype=object)) for w in weights.values())
         lines.append(f"{len(file.layers)} layers with weights, {parameters:,} values")
-        lines += [f"problem: {problem}" for problem in file.problems]
+        lines += [f"problem: {problem}" for problem in file.problems[:MOST_ITEMS]]
         if file.layers:
             found = best_match(file)
             fit = "fits, without heads" if found.fits and found.problems else "fits"

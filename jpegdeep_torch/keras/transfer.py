@@ -8,12 +8,15 @@ import functools
 from ..models.vgg import dense_to_convolution
 from .identify import Match
 from .names import Piece, slots
+from .reader import Weight
 
 _DENSE = {"fc6": "fc1", "fc7": "fc2"}  # a detector's convolutions, and the classifier's dense layers they come from
 
 
-def plan_transfer(found: Match, to: str, classes: int) -> tuple[list[Piece], list[str]]:
-    """(what of the file goes where in the detector `to`, Keras weights that have no place in it).
+def plan_transfer(
+    layers: dict[str, dict[str, Weight]], found: Match, to: str, classes: int
+) -> tuple[list[Piece], list[str]]:
+    """(what of the file's `layers` goes where in the detector `to`, Keras weights that have no place in it).
 
     Layers are taken by name, where the shapes agree: so an RGB classifier gives a DCT detector the layers they share.
     """
@@ -31,4 +34,5 @@ def plan_transfer(found: Match, to: str, classes: int) -> tuple[list[Piece], lis
         if weight is not None and weight.shape in slot.shapes:
             pieces.append(Piece(slot, weight))
     used = {piece.weight.path for piece in pieces}
-    return pieces, [weight.path.lstrip("/") for _, weight in found.found.values() if weight.path not in used]
+    held_in_file = [weight for parts in layers.values() for weight in parts.values()]
+    return pieces, [weight.path.lstrip("/") for weight in held_in_file if weight.path not in used]

@@ -14,9 +14,9 @@ from types import ModuleType
 
 import numpy as np
 
-from ..detection.anchors import STEPS_PX
 from ..errors import CheckpointError, MissingExtra
-from .identify import config_layers
+from ..utils.messages import listed
+from .identify import config_layers, network_of
 from .reader import KerasFile
 
 _CONV = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
@@ -36,12 +36,13 @@ _SETTINGS = {  # layer type -> the settings that its output depends on
     "Dropout": ("rate",),
 }
 _ACTIVATIONS = (None, "linear", "relu", "softmax")
-_MEAN_RGB = (123.0, 117.0, 104.0)  # what ssd_keras subtracts inside the network
-_LAMBDAS = {
-    "identity_layer": lambda x: x,
-    "input_mean_normalization": lambda x: x - np.float32(_MEAN_RGB),
-    "input_channel_swap": lambda x: x[..., ::-1],
+_LAMBDAS = {  # name -> (what it does with the value that its function closes over, that value where it is not told)
+    "identity_layer": (lambda x, _: x, None),
+    "input_mean_normalization": (lambda x, mean: x - np.float32(mean), (123.0, 117.0, 104.0)),
+    "input_stddev_normalization": (lambda x, deviation: x / np.float32(deviation), None),
+    "input_channel_swap": (lambda x, order: _in_order(x, order), (2, 1, 0)),
 }
+STEPS_PX = {300: (8, 16, 32, 64, 100, 300), 512: (8, 16, 32, 64, 128, 256, 512)}  # ssd_keras does not write its steps
 _DECODERS = ("DecodeDetections", "DecodeDetectionsFast")  # ssd_keras's inference models end in one; compared without
 
 
@@ -74,15 +75,39 @@ def anchor_boxes(settings: dict, level: int, rows: int, columns: int) -> np.ndar
         shapes.append((scale * size * np.sqrt(ratio), scale * size / np.sqrt(ratio)))
         if ratio == 1 and settings.get("two_boxes_for_ar1", True):
             shapes.append((np.sqrt(scale * following) * size,) * 2)
-    step = settings.get("this_steps") or STEPS_PX[level]  # ssd_keras does not write its steps to the file
+    step = settings.get("this_steps", STEPS_PX[size][level])
+    step = size / rows if step is None else step
     offset = settings.get("this_offsets") or 0.5
     cy, cx = ((offset + np.arange(n)) * step for n in (rows, columns))
     boxes = np.zeros((rows, columns, len(shapes), 8))
-    boxes[..., 0] = cx[None, :, None] / settings["img_width"]
-    boxes[..., 1] = cy[:, None, None] / settings["img_height"]
-    boxes[..., 2:4] = np.array(shapes) / (settings["img_width"], settings["img_height"])
+    half = np.array(shapes) / 2
+    sides = np.array((settings["img_width"], settings["img_height"]) * 2, float)
+    boxes[..., 0:2] = boxes[..., 2:4] = np.stack(np.broadcast_arrays(cx[None, :, None], cy[:, None, None]), axis=-1)
+    boxes[..., 0:2] -= half
+    boxes[..., 2:4] += half
+    if settings.get("clip_boxes", settings.get("limit_boxes", False)):
+        boxes[..., :4] = np.where(boxes[..., :4] >= sides, sides - 1, np.maximum(boxes[..., :4], 0))
+    if settings.get("normalize_coords", True):
+        boxes[..., :4] /= sides
+    low, high = boxes[..., 0:2].copy(), boxes[..., 2:4].copy()
+    boxes[..., 0:2], boxes[..., 2:4] = (low + high) / 2, high - low
     boxes[..., 4:] = settings["variances"]
     return boxes.astype(np.float32)
+
+
+def _in_order(x, order):
+    import tensorflow as tf
+
+    return tf.gather(x, list(order), axis=-1)
+
+
+def _closed_over(settings: dict) -> object:
+    """The value that a Lambda's function closes over, of (code, defaults, closure); None where the file has none."""
+    function = settings.get("function")
+    if isinstance(function, dict):  # Keras 3's form
+        function = (None, None, function["config"].get("closure"))
+    closure = function[2] if isinstance(function, (list, tuple)) and len(function) == 3 else None
+    return closure[0] if closure else None
 
 
 def _custom_layers(keras: ModuleType) -> dict[str, type]:
@@ -113,21 +138,40 @@ def _custom_layers(keras: ModuleType) -> dict[str, type]:
     class Fixed(keras.layers.Layer):
         """A function of ours in a Lambda's place."""
 
+        def __init__(self, value, **kwargs):
+            super().__init__(**kwargs)
+            self.value = value
+
+        def get_config(self):
+            return {**super().get_config(), "value": self.value}
+
         def call(self, x):
-            return _LAMBDAS[self.name](x)
+            return _LAMBDAS[self.name][0](x, self.value)
 
     return {"L2Normalization": L2Normalization, "AnchorBoxes": AnchorBoxes, "Fixed": Fixed}
-
-
-def _network_of(config: dict) -> dict:
-    """The configuration of the network itself; a multi-GPU model wraps it in a Lambda a device."""
-    inner = [row for row in config["config"]["layers"] if row["class_name"] in ("Model", "Functional")]
-    return _network_of(inner[0]) if inner else config["config"]
 
 
 def _tuples(value: object) -> object:
     """JSON's lists as tuples, which Keras 3 insists on."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _sources(node: object) -> list[str]:
+    """The layers that a node takes: a list of [name, ...], or Keras 3's arguments with a history in each tensor."""
+    if not isinstance(node, dict):
+        return [source[0] for source in node]
+    found, stack = [], [node["args"]]
+    while stack:
+        item = stack.pop(0)
+        if isinstance(item, list):
+            stack = item + stack
+        elif isinstance(item, dict):
+            found.append(item["config"]["keras_history"][0])
+    return found
+
+
+def _input_names(inputs: list) -> list[str]:
+    return [inputs[0]] if isinstance(inputs[0], str) else [name for name, *_ in inputs]
 
 
 def _plain(settings: dict, kind: str, name: str) -> dict:
@@ -152,19 +196,21 @@ def build_twin(config: dict, image_size: int | None = None):
     custom = _custom_layers(keras)
     tensors, used, level = {}, set(), 0
     try:
-        for row in _network_of(config)["layers"]:
+        for row in network_of(config)["config"]["layers"]:
             kind, settings = row["class_name"], row["config"]
             name = row.get("name") or settings["name"]
             if kind == "InputLayer":
-                shape = [image_size if side is None else side for side in settings["batch_input_shape"][1:]]
+                given_shape = settings["batch_input_shape" if "batch_input_shape" in settings else "batch_shape"]
+                shape = [image_size if side is None else side for side in given_shape[1:]]
                 tensors[name] = keras.Input(shape=shape, name=name)
                 continue
-            sources = [node[0] for node in row["inbound_nodes"][0]]
+            sources = _sources(row["inbound_nodes"][0])
             if kind in _DECODERS:
                 tensors[name] = tensors[sources[0]]
                 continue
             if kind == "Lambda" and name in _LAMBDAS:
-                layer = custom["Fixed"](name=name)
+                value = _closed_over(settings)
+                layer = custom["Fixed"](_LAMBDAS[name][1] if value is None else value, name=name)
             elif kind == "L2Normalization":
                 layer = custom[kind](name=name)
             elif kind == "AnchorBoxes":
@@ -178,7 +224,9 @@ def build_twin(config: dict, image_size: int | None = None):
             used.update(sources)
             tensors[name] = layer(given if len(given) > 1 else given[0])
         outputs = [tensor for name, tensor in tensors.items() if name not in used]
-        return keras.Model([tensors[name] for name, *_ in _network_of(config)["input_layers"]], outputs[-1])
+        return keras.Model(
+            [tensors[name] for name in _input_names(network_of(config)["config"]["input_layers"])], outputs[-1]
+        )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"model_config cannot be built ({type(error).__name__}: {error})") from None
 
@@ -199,9 +247,31 @@ def load_twin_weights(twin, file: KerasFile) -> None:
         if not problems and values:
             layer.set_weights(values)
     if problems:
-        raise CheckpointError(f"{file.path}: the twin's weights: " + "; ".join(problems))
+        raise CheckpointError(f"{file.path}: the twin's weights: " + listed(problems))
 
 
 def has_network(config: dict | None) -> bool:
     """Whether a `model_config` describes any layers."""
     return next(config_layers(config), None) is not None
+
+
+def prepares_pixels(config: dict | None) -> bool:
+    """Whether the network takes pixels as they are, red first, and prepares them itself, as ssd_keras's do."""
+    return any(kind == "Lambda" and name in _LAMBDAS for kind, name, _ in config_layers(network_of(config)))
+
+
+def suppressed(boxes: np.ndarray, conf: np.ndarray, side: int) -> np.ndarray:
+    """(1, K, 6) class from 1, score, xmin, ymin, xmax, ymax cut to the image: TensorFlow's combined NMS.
+
+    boxes: (1, A, 4) xmin, ymin, xmax, ymax in pixels; conf: (1, A, C + 1), background first.
+    """
+    import tensorflow as tf
+
+    found = tf.image.combined_non_max_suppression(
+        boxes[:, :, None, [1, 0, 3, 2]] / side, conf[..., 1:], max_output_size_per_class=400, max_total_size=200,
+        iou_threshold=0.45, score_threshold=0.01, clip_boxes=False,
+    )  # fmt: skip
+    count = int(found.valid_detections[0])
+    corners = np.clip(found.nmsed_boxes.numpy()[:, :count, [1, 0, 3, 2]], 0, 1) * side
+    labels, scores = (x.numpy()[:, :count, None] for x in (found.nmsed_classes + 1, found.nmsed_scores))
+    return np.concatenate((labels, scores, corners), axis=-1)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from ..detection import detect, ssd300_anchors
+from ..detection import anchor_boxes, decode_boxes, detect
 from ..errors import CheckpointError
-from ..models import MODELS
-from ..presets import PRESETS, prepare_image
+from ..models import ModelConfig
+from ..presets import Preset, prepare_image
 from ..weights import load_model
 from .reader import open_keras
-from .twin import build_twin, has_network, load_twin_weights
+from .twin import build_twin, has_network, load_twin_weights, prepares_pixels, suppressed
 
 BARS = {  # output -> the largest difference that passes
     "conf": 1e-4,  # class probabilities of all anchors
     "loc": 1e-3,  # raw offsets
+    "boxes": 0.05,  # of all anchors, in pixels; in proportion to the largest where that lies far outside the image
     "anchors": 1e-6,
     "scores": 1e-4,  # of the detections
     "boxes_px": 0.05,
     "probabilities": 1e-4,
 }
+_FAR_PX = 1000.0
+_LARGE_LOGIT = 50.0
+_OFFSETS_RELATIVE = 6e-6  # of the largest
 _SEED = 0
 
 
@@ -47,24 +54,25 @@ class Check:
         return f"{self.output}: {self.difference:.2e} (bar {self.bar:g}) {verdict}{self.note and ': ' + self.note}"
 
 
-def run_network(model: nn.Module, inputs: list[np.ndarray], preset: str | None = None) -> dict[str, np.ndarray]:
+def run_network(model: nn.Module, inputs: list[np.ndarray], preset: Preset | None = None) -> dict[str, np.ndarray]:
     """Keras's inputs, (1, rows, columns, channels) each -> our answers under the names of BARS.
 
     `preset`: of pixels that are still to be prepared, as ssd_keras's networks take them.
     """
     tensors = [torch.from_numpy(np.asarray(x, dtype=np.float32)).permute(0, 3, 1, 2) for x in inputs]
     if preset is not None:
-        tensors = [prepare_image(tensors[0], PRESETS[preset])]
+        tensors = [prepare_image(tensors[0], preset)]
     with torch.inference_mode():
         output = model(*tensors)
     if isinstance(output, Tensor):
-        return {"probabilities": output.softmax(dim=-1).numpy()}
+        return {"probabilities": output.softmax(dim=-1).numpy(), "largest_logit": output.abs().amax().numpy()}
     logits, offsets = output
-    anchors = ssd300_anchors(model.config.anchor_scales)
-    (found,) = detect(logits[:1], offsets[:1], anchors, [(300, 300)], clip=False)
+    anchors, side = anchor_boxes(model.config), model.config.image_size
+    (found,) = detect(logits[:1], offsets[:1], anchors, [(side, side)], clip=False)
     detections = torch.cat((found["labels"][:, None], found["scores"][:, None], found["boxes"]), dim=1)
     return {
         "conf": logits.softmax(dim=-1).numpy(),
+        "largest_logit": logits.abs().amax().numpy(),
         "loc": offsets.numpy(),
         "anchors": anchors.numpy(),
         "detections": detections[None].numpy(),
@@ -97,6 +105,14 @@ def compare_detections(ours: np.ndarray, theirs: np.ndarray) -> list[Check]:
     return [Check("scores", max(scores), BARS["scores"], note), Check("boxes_px", max(boxes), BARS["boxes_px"])]
 
 
+def _relative_bar(name: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
+    """What float32 can hold where numbers are large."""
+    if name in ("conf", "probabilities"):
+        return BARS[name] * float(ours.get("largest_logit", 0)) / _LARGE_LOGIT
+    largest = float(np.abs(theirs[name]).max())
+    return {"boxes": BARS["boxes"] / _FAR_PX, "loc": _OFFSETS_RELATIVE}.get(name, 0.0) * largest
+
+
 def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[Check]:
     """All outputs that the original's answers hold."""
     checks: list[Check] = []
@@ -108,7 +124,8 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[
         elif ours[name].shape != theirs[name].shape:
             raise CheckpointError(f"{name}: shape {ours[name].shape}, the original's is {theirs[name].shape}")
         else:
-            checks.append(Check(name, float(np.abs(ours[name] - theirs[name]).max()), BARS[name]))
+            bar = max(BARS[name], _relative_bar(name, ours, theirs))
+            checks.append(Check(name, float(np.abs(ours[name] - theirs[name]).max()), bar))
     return checks
 
 
@@ -139,7 +156,7 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
             f"channels) with {channels} channels"
         )
     try:
-        checks = compare(run_network(model, inputs, model.info.preset if raw_pixels else None), stored)
+        checks = compare(run_network(model, inputs, model.info.preparation() if raw_pixels else None), stored)
     except CheckpointError as error:
         raise CheckpointError(f"{golden}: {error}") from None
     if not checks:
@@ -147,43 +164,66 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
     return checks
 
 
-def verify_twin(weights: str | os.PathLike[str], source: str | os.PathLike[str], raw_pixels: bool) -> list[Check]:
-    """A converted file against the Keras network that the source's own `model_config` describes, on seeded inputs.
+def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
+    """What a user will run against the Keras network that the source's own `model_config` describes.
+
+    A seeded JPEG goes through all steps of `predictor`, a Detector or Classifier of the converted file, with the preset
+    and the anchors that it holds.  The twin is given the JPEG's pixels where the network in the source prepares them
+    itself, and decodes boxes by the anchors and variances that it puts out; otherwise it is given what `prepare` made.
 
     Raises MissingExtra without TensorFlow and CheckpointError where the source has no `model_config`.
     """
+    config = predictor.config
     with open_keras(source) as file:
         if not has_network(file.config):
             raise CheckpointError(
                 f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
                 "compare with stored outputs"
             )
-        model = load_model(weights)
-        twin = build_twin(file.config, MODELS[model.config.name].image_size)
+        twin = build_twin(file.config, config.image_size)
         load_twin_weights(twin, file)
-    inputs = seeded_inputs(model)
-    answer = np.asarray(twin.predict(inputs, verbose=0))
-    if model.config.task == "classifier":
-        theirs = {"probabilities": answer}
+        takes_pixels = prepares_pixels(file.config)
+    jpeg = seeded_jpeg(config.image_size)
+    (batch,) = predictor.read([jpeg])
+    prepared = predictor.prepare(batch)
+    outputs = predictor.forward(prepared)
+    (value,) = predictor.postprocess(outputs, batch.image_sizes)
+    if takes_pixels:
+        inputs = [np.asarray(Image.open(io.BytesIO(jpeg)), np.float32)[None]]
     else:
-        classes = model.config.num_classes + 1
-        theirs = {
-            "conf": answer[..., :classes],
-            "loc": answer[..., classes : classes + 4],
-            "anchors": answer[0, :, classes + 4 : classes + 8],
-        }
-    return compare(run_network(model, inputs, model.info.preset if raw_pixels else None), theirs)
+        inputs = [x.float().permute(0, 2, 3, 1).numpy() for x in prepared]
+    answer = np.asarray(twin.predict(inputs, verbose=0))
+    if config.task == "classifier":
+        ours = {"probabilities": outputs[0].softmax(dim=-1).numpy(), "largest_logit": outputs[0].abs().amax().numpy()}
+        return compare(ours, {"probabilities": answer})
+    conf, boxes = _twins_boxes(answer, config)
+    found = torch.cat((value["labels"][:, None], value["scores"][:, None], value["boxes"]), dim=1)
+    ours = {
+        "conf": outputs[0].softmax(dim=-1).numpy(),
+        "largest_logit": outputs[0].abs().amax().numpy(),
+        "boxes": (decode_boxes(outputs[1], predictor.anchors) * config.image_size).numpy(),
+        "detections": found[None].numpy(),
+    }
+    return compare(ours, {"conf": conf, "boxes": boxes, "detections": suppressed(boxes, conf, config.image_size)})
 
 
-def seeded_inputs(model: nn.Module) -> list[np.ndarray]:
-    """Inputs of a network, channels last, batch 1: bytes as pixels, coefficients that fall off with their frequency."""
+def _twins_boxes(answer: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(class probabilities (1, A, C + 1), boxes (1, A, 4) xmin, ymin, xmax, ymax in pixels) of what a twin gives:
+    probabilities, offsets, anchors as cx, cy, w, h, and variances."""
+    conf, offsets, anchors, variances = np.split(answer, np.cumsum([config.num_classes + 1, 4, 4]), axis=-1)
+    if np.median(anchors[..., :2]) <= 1:  # fractions, not ssd_keras's normalize_coords=False
+        anchors = anchors * config.image_size
+    centre = offsets[..., :2] * variances[..., :2] * anchors[..., 2:] + anchors[..., :2]
+    half = np.exp(offsets[..., 2:] * variances[..., 2:]) * anchors[..., 2:] / 2
+    return conf, np.concatenate((centre - half, centre + half), axis=-1)
+
+
+def seeded_jpeg(side: int) -> bytes:
+    """A square JPEG of coloured patches and noise, so that every channel and many frequencies have something to say."""
     random = np.random.default_rng(_SEED)
-    inputs = []
-    for channels, rows, columns in model.config.input_shapes().values():
-        shape = (1, rows, columns, channels)
-        if model.config.is_dct:
-            spread = np.tile(400 / (1 + np.arange(64)), channels // 64)
-            inputs.append(np.round(random.laplace(0, 1, shape) * spread).astype(np.float32))
-        else:
-            inputs.append(random.integers(0, 256, shape).astype(np.float32))
-    return inputs
+    cells = -(-side // 20)
+    coarse = random.integers(0, 256, (cells, cells, 3)).repeat(20, axis=0).repeat(20, axis=1)[:side, :side]
+    pixels = np.clip(coarse + random.integers(-20, 21, coarse.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import CheckpointError, ModelError
 from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, checked_scales, list_models, model_config
 from .resnet import ResNetClassifier
-from .ssd import SSD300
+from .ssd import SSD
 from .vgg import VGGClassifier
 from .weights_file import load_weights, read_info
 
@@ -76,6 +76,7 @@ def model_from_file(path: str | os.PathLike[str]) -> nn.Module:
     info = read_info(path)
     try:
         config = _checked(info.model, info.num_classes, info.anchor_scales, info.width)
+        config = dataclasses.replace(config, box_rules=info.box_rules)
     except ModelError as error:
         raise CheckpointError(f"{path}: {error}") from None
     with torch.device("meta"):  # the memory comes with the file's tensors
@@ -106,7 +107,7 @@ def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str
 
 def _build(config: ModelConfig, seed: int | None = None) -> nn.Module:
     """The network that `config` describes (see `create_model`)."""
-    kind = SSD300 if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
+    kind = SSD if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)

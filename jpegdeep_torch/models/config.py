@@ -16,6 +16,81 @@ ANCHOR_SCALES = {  # as fractions of the image side, from the SSD papers' config
     "voc": (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
     "coco": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
 }
+ANCHOR_SCALES_512 = {  # of SSD512
+    "voc": (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05),
+    "coco": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
+}
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One of the maps that an SSD's heads read."""
+
+    layer: str  # whose output it is
+    cells: int  # positions a side
+    step_px: int  # between neighbouring anchors' centres
+    aspect_ratios: tuple[float, ...]  # each with its inverse, and 1 twice
+
+    @property
+    def boxes(self) -> int:
+        """Anchors at each position."""
+        return 2 + 2 * len(self.aspect_ratios)
+
+
+@dataclass(frozen=True)
+class ExtraLayer:
+    """A 1x1 convolution and the one after it, beyond the trunk."""
+
+    name: str
+    squeeze: int
+    out: int
+    stride: int
+    padding: int
+    kernel: int = 3
+
+
+def _feature_maps(cells: tuple[int, ...], steps_px: tuple[int, ...]) -> tuple[FeatureMap, ...]:
+    layers = ("source", "fc7", *(f"conv{i}_2" for i in range(6, 4 + len(cells))))
+    last = len(cells) - 2  # the source and the last two maps have no elongated boxes
+    ratios = ((2.0,) if i == 0 or i >= last else (2.0, 3.0) for i in range(len(cells)))
+    return tuple(map(FeatureMap, layers, cells, steps_px, ratios))
+
+
+FEATURE_MAPS = {  # by the image's side in pixels
+    300: _feature_maps((38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)),
+    512: _feature_maps((64, 32, 16, 8, 4, 2, 1), (8, 16, 32, 64, 128, 256, 512)),
+}
+_FIRST_EXTRAS = (ExtraLayer("conv6", 256, 512, 2, 1), ExtraLayer("conv7", 128, 256, 2, 1))
+EXTRA_LAYERS = {
+    300: (*_FIRST_EXTRAS, ExtraLayer("conv8", 128, 256, 1, 0), ExtraLayer("conv9", 128, 256, 1, 0)),
+    512: (
+        *_FIRST_EXTRAS,
+        ExtraLayer("conv8", 128, 256, 2, 1),
+        ExtraLayer("conv9", 128, 256, 2, 1),
+        ExtraLayer("conv10", 128, 256, 1, 1, kernel=4),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class BoxRules:
+    """How a detector's anchors and boxes differ from the SSD papers', where its weights were trained so.
+
+    steps: of the anchors' centres: 'published', or 'even': the image's side over the positions.
+    clip: of the anchors: 'none'; 'corners': corners outside the image go to pixel 0 or to the last one (ssd_keras's
+        `clip_boxes`); 'image': corners are cut at the image's borders; 'sizes': width and height are at most the
+        image's (torchvision).
+    cut_before_nms: boxes are cut to the image before NMS rather than after it (torchvision).
+    """
+
+    steps: str = "published"
+    clip: str = "none"
+    cut_before_nms: bool = False
+
+
+PUBLISHED_RULES = BoxRules()
+ANCHOR_STEPS = ("published", "even")
+ANCHOR_CLIPS = ("none", "corners", "image", "sizes")
 
 INPUT_KINDS = {  # kind -> the tensors a network takes, as (name, channels, pixels per position)
     "rgb": (("image", 3, 1),),
@@ -65,6 +140,7 @@ class ResNetTrunk:
     stem: bool = False  # the 7x7 convolution and the pool of the RGB network
     luma_norm: str | None = None
     deconv: bool = False
+    stride_in_middle: bool = False  # of a block: in the 3x3, as torchvision's, rather than in the first 1x1
 
 
 @dataclass(frozen=True)
@@ -79,10 +155,21 @@ class ModelConfig:
     image_size: int  # pixels
     anchor_scales: tuple[float, ...] = field(default=ANCHOR_SCALES["voc"])
     width: float = 1.0  # multiplies the channels of trunk and extra layers
+    box_rules: BoxRules = PUBLISHED_RULES
 
     @property
     def family(self) -> str:
         return "vgg16" if isinstance(self.trunk, VGGTrunk) else "resnet50"
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """A detector's."""
+        return FEATURE_MAPS[self.image_size]
+
+    @property
+    def known_scales(self) -> dict[str, tuple[float, ...]]:
+        """A detector's anchor scales, by data set."""
+        return ANCHOR_SCALES_512 if self.image_size == 512 else ANCHOR_SCALES
 
     @property
     def is_dct(self) -> bool:
@@ -135,6 +222,12 @@ _RESNET = {
         early=(Stage("2", "abc", 64, 256), Stage("3", "abcd", 128, 512, stride=2)),
         late=(Stage("4", "abcdef", 256, 1024, stride=2), Stage("5", "abc", 512, 2048, stride=2)),
     )),
+    "resnet50_v15": ("rgb", ResNetTrunk(
+        stem=True,
+        early=(Stage("2", "abc", 64, 256), Stage("3", "abcd", 128, 512, stride=2)),
+        late=(Stage("4", "abcdef", 256, 1024, stride=2), Stage("5", "abc", 512, 2048, stride=2)),
+        stride_in_middle=True,
+    )),
     "resnet50_lcrfa": ("dct", _lcrfa(out=512, joint=512, chroma=512)),
     "resnet50_lcrfa_y": ("dct_y", _lcrfa(out=512, joint=1024, chroma=0)),
     "resnet50_lcrfa_thinner": ("dct", _lcrfa(out=384, joint=768, chroma=256)),
@@ -155,6 +248,11 @@ def _table() -> dict[str, ModelConfig]:
             f"ssd300_{name}", "detector", inputs, trunk, num_classes=20, image_size=300
         )
         rows[name] = ModelConfig(name, "classifier", inputs, trunk, num_classes=1000, image_size=224)
+    for name in ("vgg16", "vgg16_dct"):
+        inputs, trunk = _VGG[name]
+        rows[f"ssd512_{name}"] = ModelConfig(
+            f"ssd512_{name}", "detector", inputs, trunk, 20, image_size=512, anchor_scales=ANCHOR_SCALES_512["voc"]
+        )
     return rows
 
 
@@ -174,16 +272,17 @@ def model_config(name: str) -> ModelConfig:
 
 
 def checked_scales(config: ModelConfig, scales: tuple[float, ...] | str) -> tuple[float, ...]:
-    """The seven anchor scales that `scales` (a key of ANCHOR_SCALES, or numbers) are.  Raises ModelError."""
+    """The scales that `scales` are: 'voc', 'coco' or numbers, one per feature map and one.  Raises ModelError."""
     if config.task != "detector":
         raise ModelError(f"{config.name}: a classifier has no anchor scales, got {scales!r}")
+    known, count = config.known_scales, len(config.feature_maps) + 1
     if isinstance(scales, str):
-        if scales not in ANCHOR_SCALES:
+        if scales not in known:
             raise ModelError(
-                f"unknown anchor scales {scales!r}: expected one of {', '.join(ANCHOR_SCALES)}, or 7 numbers"
+                f"unknown anchor scales {scales!r}: expected one of {', '.join(known)}, or {count} numbers"
             )
-        return ANCHOR_SCALES[scales]
+        return known[scales]
     values = tuple(float(s) for s in scales)
-    if len(values) != 7 or not all(math.isfinite(s) and s > 0 for s in values):
-        raise ModelError(f"{config.name}: anchor scales are {values}, expected 7 positive numbers")
+    if len(values) != count or not all(math.isfinite(s) and s > 0 for s in values):
+        raise ModelError(f"{config.name}: anchor scales are {values}, expected {count} positive numbers")
     return values

@@ -15,13 +15,19 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Bottleneck(nn.Module):
-    """1x1, kxk, 1x1 with a shortcut (arXiv 1512.03385); the stride sits in the first 1x1, as in Keras's ResNet."""
+    """1x1, kxk, 1x1 with a shortcut (arXiv 1512.03385); the stride sits in the first 1x1, as in Keras's ResNet, or
+    `in_middle`, in the kxk, as in torchvision's."""
 
-    def __init__(self, channels: int, width: int, out: int, kernel: int, stride: int, project: bool):
+    def __init__(
+        self, channels: int, width: int, out: int, kernel: int, stride: int, project: bool, in_middle: bool = False
+    ):
         super().__init__()
-        self.branch2a = nn.Conv2d(channels, width, 1, stride=stride)
+        self.branch2a = nn.Conv2d(channels, width, 1, stride=1 if in_middle else stride)
         self.branch2a_bn = _norm(width)
-        self.branch2b = SameConv2d(width, width, kernel)
+        if in_middle and stride > 1:
+            self.branch2b = nn.Conv2d(width, width, kernel, stride=stride, padding=kernel // 2)
+        else:
+            self.branch2b = SameConv2d(width, width, kernel)
         self.branch2b_bn = _norm(width)
         self.branch2c = nn.Conv2d(width, out, 1)
         self.branch2c_bn = _norm(out)
@@ -35,7 +41,9 @@ class Bottleneck(nn.Module):
         return F.relu(y + (x if self.branch1 is None else self.branch1_bn(self.branch1(x))))
 
 
-def _stages(stages: tuple[Stage, ...], channels: int, width: float) -> tuple[nn.ModuleDict, int]:
+def _stages(
+    stages: tuple[Stage, ...], channels: int, width: float, in_middle: bool = False
+) -> tuple[nn.ModuleDict, int]:
     """({'2a': Bottleneck, ...} in order, output channels)."""
     blocks = nn.ModuleDict()
     for stage in stages:
@@ -44,7 +52,7 @@ def _stages(stages: tuple[Stage, ...], channels: int, width: float) -> tuple[nn.
         for i, (letter, kernel) in enumerate(zip(stage.blocks, kernels)):
             first = i == 0 and not stage.identity
             blocks[f"{stage.number}{letter}{stage.suffix}"] = Bottleneck(
-                channels, scaled(stage.width, width), out, kernel, stage.stride if first else 1, project=first
+                channels, scaled(stage.width, width), out, kernel, stage.stride if first else 1, first, in_middle
             )
             channels = out
     return blocks, channels
@@ -65,14 +73,15 @@ class ResNetTrunk(nn.Module):
             self.bn_conv1 = _norm(channels)
         else:
             self.conv1 = None
-        self.early, source = _stages(spec.early, channels, width)
+        self.early, source = _stages(spec.early, channels, width, spec.stride_in_middle)
         self.luma, joint = _stages(spec.luma, source, width)
         self.chroma_norm = _norm(128) if spec.chroma else None
         self.chroma, chroma_out = _stages(spec.chroma, 128, width)
         late = spec.late
         if config.task == "detector":  # the reference keeps 19x19 through stage 5
             late = (*late[:-1], Stage(late[-1].number, late[-1].blocks, late[-1].width, late[-1].out))
-        self.late, top = _stages(late, joint + chroma_out if spec.chroma else joint, width)
+        joint += chroma_out if spec.chroma else 0
+        self.late, top = _stages(late, joint, width, spec.stride_in_middle)
         self.out_channels = (source, top)
 
     def forward(self, image_or_luma: Tensor, *chroma: Tensor) -> tuple[Tensor, Tensor]:

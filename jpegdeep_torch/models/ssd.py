@@ -1,4 +1,4 @@
-"""SSD300 (arXiv 1512.02325) over any trunk: extra layers and heads."""
+"""SSD (arXiv 1512.02325) over any trunk: extra layers and heads."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import EXTRA_LAYERS, ModelConfig
 from .layers import L2Normalization, SameConv2d, TapwiseConv2d, given, scaled
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
-BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)  # anchors at each position of the six feature maps
-_EXTRAS = (  # (name, squeeze channels, output channels, stride and padding of the 3x3)
-    ("conv6", 256, 512, 2, 1),
-    ("conv7", 128, 256, 2, 1),
-    ("conv8", 128, 256, 1, 0),
-    ("conv9", 128, 256, 1, 0),
-)
 
+class SSD(nn.Module):
+    """Inputs as in `config.INPUT_KINDS`, floating point -> (class logits (N, A, C + 1), box offsets (N, A, 4)).
 
-class SSD300(nn.Module):
-    """Inputs as in `config.INPUT_KINDS`, floating point -> (class logits (N, 8732, C + 1), box offsets (N, 8732, 4)).
-
-    Class 0 is the background; the anchors' order is that of `detection.anchors.ssd300_anchors`: feature map, row,
-    column, box.  C = `config.num_classes`.
+    A = 8732 anchors at 300 px, 24564 at 512.  Class 0 is the background; the anchors' order is that of
+    `detection.anchors.anchor_boxes`: feature map, row, column, box.  C = `config.num_classes`.
     """
 
     def __init__(self, config: ModelConfig):
@@ -35,20 +27,22 @@ class SSD300(nn.Module):
         self.source_norm = L2Normalization(source)
         maps = [source, channels]
         self.extras = nn.ModuleDict()
-        for name, squeeze, out, stride, padding in _EXTRAS:
-            squeeze, out = scaled(squeeze, config.width), scaled(out, config.width)
-            self.extras[f"{name}_1"] = nn.Conv2d(channels, squeeze, 1)
-            self.extras[f"{name}_2"] = nn.Conv2d(squeeze, out, 3, stride=stride, padding=padding)
+        for layer in EXTRA_LAYERS[config.image_size]:
+            squeeze, out = scaled(layer.squeeze, config.width), scaled(layer.out, config.width)
+            self.extras[f"{layer.name}_1"] = nn.Conv2d(channels, squeeze, 1)
+            self.extras[f"{layer.name}_2"] = nn.Conv2d(
+                squeeze, out, layer.kernel, stride=layer.stride, padding=layer.padding
+            )
             channels = out
             maps.append(out)
-        outputs = config.num_classes + 1
-        self.class_heads = nn.ModuleList(SameConv2d(c, n * outputs, 3) for c, n in zip(maps, BOXES_PER_CELL))
+        outputs, boxes = config.num_classes + 1, [level.boxes for level in config.feature_maps]
+        self.class_heads = nn.ModuleList(SameConv2d(c, n * outputs, 3) for c, n in zip(maps, boxes))
         self.box_heads = nn.ModuleList(
-            TapwiseConv2d(c, n * 4) if c > 1024 else SameConv2d(c, n * 4, 3) for c, n in zip(maps, BOXES_PER_CELL)
+            TapwiseConv2d(c, n * 4) if c > 1024 else SameConv2d(c, n * 4, 3) for c, n in zip(maps, boxes)
         )
 
     def feature_maps(self, *inputs: Tensor) -> list[Tensor]:
-        """The six feature maps that the heads read: at 300 px of 38, 19, 10, 5, 3 and 1 positions a side."""
+        """The maps that the heads read, as `config.feature_maps` lists them."""
         source, x = self.trunk(*inputs)
         maps = [self.source_norm(source), x]
         for i, conv in enumerate(self.extras.values()):

@@ -5,7 +5,9 @@ Used through `jpegdeep_torch.weights`, which adds what needs a network to be bui
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..presets import COEFFICIENTS, PRESETS, Preset, current_name, get_preset
 from ..utils.files import written_whole
+from ..utils.messages import listed
+from .config import ANCHOR_CLIPS, ANCHOR_STEPS, PUBLISHED_RULES, BoxRules
 
 FORMAT_VERSION = "1"
 
@@ -28,6 +32,7 @@ class WeightsInfo:
     """What a weights file says of itself.
 
     coefficients: 'native' or 'reencode', where the file says which of them the weights were trained for.
+    mean: in place of the preset's, in the order of its channels.
     """
 
     model: str
@@ -39,10 +44,13 @@ class WeightsInfo:
     source_file: str | None = None
     source_sha256: str | None = None
     coefficients: str | None = None
+    mean: tuple[float, float, float] | None = None
+    box_rules: BoxRules = PUBLISHED_RULES
 
     def preparation(self, coefficients: str | None = None) -> Preset:
         """How images become inputs of these weights; `coefficients` takes the place of their own."""
-        return get_preset(self.preset, coefficients or self.coefficients)
+        preset = get_preset(self.preset, coefficients or self.coefficients)
+        return preset if self.mean is None else dataclasses.replace(preset, mean=self.mean)
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors stores it: strings only."""
@@ -57,6 +65,8 @@ class WeightsInfo:
             "source_file": self.source_file,
             "source_sha256": self.source_sha256,
             "coefficients": self.coefficients,
+            "mean": json.dumps(self.mean) if self.mean else None,
+            "box_rules": json.dumps(dataclasses.asdict(self.box_rules)) if self.box_rules != PUBLISHED_RULES else None,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -71,6 +81,7 @@ class WeightsInfo:
             )
         try:
             scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
+            mean = metadata.get("mean")
             info = cls(
                 model=metadata["model"],
                 num_classes=int(metadata["num_classes"]),
@@ -81,6 +92,8 @@ class WeightsInfo:
                 source_file=metadata.get("source_file"),
                 source_sha256=metadata.get("source_sha256"),
                 coefficients=current_name(metadata.get("coefficients", metadata.get("dct"))),
+                mean=tuple(float(m) for m in json.loads(mean)) if mean else None,
+                box_rules=BoxRules(**json.loads(metadata.get("box_rules", "{}"))),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
@@ -90,6 +103,10 @@ class WeightsInfo:
             raise CheckpointError(
                 f"{path}: unknown coefficients {info.coefficients!r}, expected {' or '.join(map(repr, COEFFICIENTS))}"
             )
+        if info.mean is not None and (len(info.mean) != 3 or not all(map(math.isfinite, info.mean))):
+            raise CheckpointError(f"{path}: the mean is {info.mean}, expected three numbers")
+        if info.box_rules.steps not in ANCHOR_STEPS or info.box_rules.clip not in ANCHOR_CLIPS:
+            raise CheckpointError(f"{path}: unknown rules for anchors, {info.box_rules}")
         if info.class_names is not None and len(info.class_names) != info.num_classes:
             raise CheckpointError(f"{path}: {len(info.class_names)} class names for {info.num_classes} classes")
         return info
@@ -158,7 +175,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> WeightsInfo:
         ]
         if wrong:
             name = getattr(getattr(model, "config", None), "name", type(model).__name__)
-            raise CheckpointError(f"{path}: does not fit {name} ({len(wrong)} differences): " + "; ".join(wrong))
+            raise CheckpointError(f"{path}: does not fit {name} ({len(wrong)} differences): {listed(wrong)}")
         loaded = {key: file.get_tensor(key) for key in state}
         # assign: a network on the meta device has no memory to copy into
         model.load_state_dict(loaded, strict=False, assign=any(v.is_meta for v in state.values()))

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..data.coco import coco_results
 from ..data.dataset import Batch
-from ..detection import ssd300_anchors
+from ..detection import anchor_boxes
 from ..detection.loss import Loss, multibox_loss
 from ..detection.matcher import Targets, match_anchors
 from ..evaluation.coco import evaluate_coco
@@ -101,9 +101,8 @@ class DetectionTask(Task):
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
-        scales = self.network.anchor_scales
-        self.anchors = ssd300_anchors(scales, self.device)
-        self.precise_anchors = ssd300_anchors(scales, self.device, torch.float64)
+        self.anchors = anchor_boxes(self.network, self.device)
+        self.precise_anchors = anchor_boxes(self.network, self.device, torch.float64)
 
     def training_samples(self) -> Dataset:
         return DetectionSamples(

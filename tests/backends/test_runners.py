@@ -30,7 +30,9 @@ def small_runner(backend: str):
     return built(backend, small_detector(), batch_sizes=(1, 3))
 
 
-@pytest.mark.parametrize("name", ["ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa"])
+@pytest.mark.parametrize(
+    "name", ["ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa", "ssd512_vgg16_dct"]
+)
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
 def test_float32_agrees_with_eager_for_any_batch(backend: str, name: str):
     model = small_detector(name)
@@ -40,7 +42,8 @@ def test_float32_agrees_with_eager_for_any_batch(backend: str, name: str):
         result = compare(runner, model, inputs)
         assert result.ok, f"{count} images: {result}"
         logits, offsets = runner(*inputs)
-        assert logits.shape == (count, 8732, 21) and offsets.shape == (count, 8732, 4)
+        anchors = 24564 if name.startswith("ssd512") else 8732
+        assert logits.shape == (count, anchors, 21) and offsets.shape == (count, anchors, 4)
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from jpegdeep_torch.keras.twin import build_twin, import_keras
-from tests.keras.samples import DATA, SEED, WHOLE, WIDTH, inputs, model_config, rows
-from tests.keras.tables import NETWORKS, network
+from tests.keras.samples import DATA, SEED, WHOLE, WIDTH, inputs, model_config, rows, rows_512
+from tests.keras.tables import NETWORKS, SSD512, network
 
 tf_keras = import_keras()
 import tensorflow as tf  # noqa: E402 - `import_keras` knows what must come first
@@ -47,7 +47,7 @@ def seeded_weights(model: tf_keras.Model, samples: list[np.ndarray], random: np.
         layer.set_weights([v.astype(np.float32) for v in values])
 
 
-def detections(conf: np.ndarray, loc: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+def detections(conf: np.ndarray, loc: np.ndarray, anchors: np.ndarray, side: int) -> np.ndarray:
     """(1, 200, 6) class from 1, score, xmin, ymin, xmax, ymax in pixels: TensorFlow's combined NMS."""
     cx, cy = (loc[..., i] * 0.1 * anchors[:, 2 + i] + anchors[:, i] for i in (0, 1))
     w, h = (np.exp(loc[..., i] * 0.2) * anchors[:, i] for i in (2, 3))
@@ -57,14 +57,14 @@ def detections(conf: np.ndarray, loc: np.ndarray, anchors: np.ndarray) -> np.nda
         score_threshold=0.01, clip_boxes=False,
     )  # fmt: skip
     count = int(found.valid_detections[0])
-    corners = found.nmsed_boxes.numpy()[:, :, [1, 0, 3, 2]] * 300
+    corners = found.nmsed_boxes.numpy()[:, :, [1, 0, 3, 2]] * side
     parts = (found.nmsed_classes.numpy()[..., None] + 1, found.nmsed_scores.numpy()[..., None], corners)
     return np.concatenate(parts, axis=-1)[:, :count].astype(np.float32)
 
 
 def make(name: str, folder: Path) -> None:
     """`data/NAME.h5.xz` and `data/NAME.npz`."""
-    random = np.random.RandomState(SEED + NETWORKS.index(name))
+    random = np.random.RandomState(SEED + (*NETWORKS, SSD512).index(name))
     net = network(name, WIDTH, classes=3 if name.startswith("ssd") else 10)
     model = build_twin(model_config(net))
     seeded_weights(model, inputs(name), random)
@@ -79,9 +79,9 @@ def make(name: str, folder: Path) -> None:
     answer = model.predict(inputs(name), verbose=0)
     if name.startswith("ssd"):
         conf, loc, anchors = answer[..., :4], answer[..., 4:8], answer[0, :, 8:12]
-        at = rows()
+        at = rows_512() if name == SSD512 else rows()
         kept = {"conf": conf[:, at], "loc": loc[:, at], "anchors": anchors[at]}
-        kept["detections"] = detections(conf, loc, anchors)
+        kept["detections"] = detections(conf, loc, anchors, 512 if name == SSD512 else 300)
         print(
             name,
             "best scores",
@@ -100,5 +100,5 @@ def make(name: str, folder: Path) -> None:
 if __name__ == "__main__":
     DATA.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[1:] or NETWORKS:
+        for name in sys.argv[1:] or (*NETWORKS, SSD512):
             make(name, Path(folder))

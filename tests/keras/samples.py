@@ -22,6 +22,11 @@ def unpack(name: str, folder: Path) -> Path:
     return path
 
 
+def rows_512() -> np.ndarray:
+    """As `rows`, of SSD512's 24,564 anchors."""
+    return np.concatenate((np.arange(0, 24564, 97), np.arange(24400, 24564, 3)))
+
+
 def rows() -> np.ndarray:
     """The anchors whose outputs are kept: all levels, all box shapes."""
     return np.concatenate((np.arange(0, 8732, 29), np.arange(8542, 8732, 3)))
@@ -32,11 +37,11 @@ def inputs(name: str, size: int | None = None) -> list[np.ndarray]:
     whole-numbered coefficients that fall off with their frequency."""
     random = np.random.RandomState(SEED)
     detector = name.startswith("ssd")
-    size = size or (300 if detector else 224)
+    size = size or (512 if name == "ssd_keras_ssd512" else 300 if detector else 224)
     if "dct" not in name and "rfa" not in name:
         coarse = random.randint(0, 256, (1, size // 4, size // 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
         fine = np.clip(coarse + random.randint(-20, 21, coarse.shape), 0, 255)
-        return [(fine if name == "ssd_keras_ssd300" else fine - 120).astype(np.float32)]
+        return [(fine if name.startswith("ssd_keras") else fine - 120).astype(np.float32)]
     luma = -(-size // 16) * 2
     shapes = [(luma, 64)]
     if "deconv" in name:

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 SCALES = (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05)
+SCALES_512 = (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05)
+STEPS_512 = (8, 16, 32, 64, 128, 256, 512)
 BOXES = (4, 6, 6, 6, 4, 4)
 RATIOS = {4: (1.0, 2.0, 0.5), 6: (1.0, 2.0, 0.5, 3.0, 1 / 3)}
 STEPS = (8, 16, 32, 64, 100, 300)
@@ -19,6 +21,7 @@ CLASSIFIERS = (
     "resnet50_lcrfa_thinner", "resnet50_lcrfa_thinner_y", "resnet50_deconv_rfa",
 )  # fmt: skip
 NETWORKS = (*CLASSIFIERS, *(f"ssd300_{name}" for name in CLASSIFIERS), "ssd_keras_ssd300")
+SSD512 = "ssd_keras_ssd512"  # its builder's second network
 
 
 @dataclass(frozen=True)
@@ -187,25 +190,32 @@ def _resnet(net: Network, kind: str, detector: bool) -> tuple[str, str]:
     return source, _stage(net, x, "5", "abc", 512, 2048, strides=last)
 
 
-def _ssd(net: Network, source: str, x: str, classes: int, scales: tuple[float, ...], norm="block4_conv3_norm") -> None:
+def _ssd(
+    net: Network, source: str, x: str, classes: int, scales: tuple[float, ...], norm="block4_conv3_norm", side=300
+) -> None:
+    boxes_per_cell, step_px = (BOXES, STEPS) if side == 300 else ((4, 6, 6, 6, 6, 4, 4), STEPS_512)
     gamma = [(f"{norm}_gamma", (net.channels[source],))]
     maps = [(norm, net.add("L2Normalization", source, None, norm, gamma, gamma_init=20)), ("fc7", x)]
+    large = side == 512
     for name, squeeze, out, padded in (
-        ("conv6", 256, 512, True), ("conv7", 128, 256, True), ("conv8", 128, 256, False), ("conv9", 128, 256, False),
+        ("conv6", 256, 512, True), ("conv7", 128, 256, True), ("conv8", 128, 256, large), ("conv9", 128, 256, large),
     ):  # fmt: skip
         x = net.conv(x, f"{name}_1", net.wide(squeeze), 1)
         x = net.pad(x, f"{name}_padding", 1) if padded else x
         x = net.conv(x, f"{name}_2", net.wide(out), 3, 2 if padded else 1, "valid")
         maps.append((f"{name}_2", x))
+    if large:
+        x = net.pad(net.conv(x, "conv10_1", net.wide(128), 1), "conv10_padding", 1)
+        maps.append(("conv10_2", net.conv(x, "conv10_2", net.wide(256), 4, 1, "valid")))
     parts: dict[str, list[str]] = {"conf": [], "loc": [], "priorbox": []}
-    for i, ((name, x), boxes) in enumerate(zip(maps, BOXES)):
+    for i, ((name, x), boxes) in enumerate(zip(maps, boxes_per_cell)):
         conf = net.conv(x, f"{name}_mbox_conf", boxes * (classes + 1), activation="linear")
         loc = net.conv(x, f"{name}_mbox_loc", boxes * 4, activation="linear")
         # ssd_keras does not write steps and offsets to its files.
-        steps = {} if norm == "conv4_3_norm" else {"this_steps": STEPS[i], "this_offsets": 0.5}
+        steps = {} if norm == "conv4_3_norm" else {"this_steps": step_px[i], "this_offsets": 0.5}
         anchors = net.add(
             "AnchorBoxes", loc, 8, "conv4_3_norm_mbox_priorbox" if i == 0 else f"{name}_mbox_priorbox",
-            img_height=300, img_width=300, this_scale=scales[i], next_scale=scales[i + 1],
+            img_height=side, img_width=side, this_scale=scales[i], next_scale=scales[i + 1],
             aspect_ratios=list(RATIOS[boxes]), two_boxes_for_ar1=True, **steps, clip_boxes=False,
             variances=[0.1, 0.1, 0.2, 0.2], coords="centroids", normalize_coords=True,
         )  # fmt: skip
@@ -217,8 +227,8 @@ def _ssd(net: Network, source: str, x: str, classes: int, scales: tuple[float, .
     net.outputs = (net.concatenate([conf, loc, anchors], last, axis),)
 
 
-def _ssd_keras_trunk(net: Network) -> tuple[str, str]:
-    x = net.input(1, 300, 3)
+def _ssd_keras_trunk(net: Network, side: int) -> tuple[str, str]:
+    x = net.input(1, side, 3)
     for name in ("identity_layer", "input_mean_normalization", "input_channel_swap"):
         # The file's own function is marshalled Python: it must never run, so any text will do.
         closure = [[123, 117, 104]] if name == "input_mean_normalization" else None
@@ -232,13 +242,17 @@ def _ssd_keras_trunk(net: Network) -> tuple[str, str]:
     return source, x
 
 
-def network(name: str, width: float = 1, classes: int | None = None, scales: tuple[float, ...] = SCALES) -> Network:
-    """The layers of `name`, one of NETWORKS; `width` multiplies channels, to multiples of 8 and at least 8."""
+def network(
+    name: str, width: float = 1, classes: int | None = None, scales: tuple[float, ...] | None = None
+) -> Network:
+    """The layers of `name`, one of NETWORKS or SSD512; `width` multiplies channels, to multiples of 8, at least 8."""
+    side = 512 if name == SSD512 else 300
+    scales = scales or (SCALES_512 if name == SSD512 else SCALES)
     net = Network(width)
     detector = name.startswith("ssd")
     classes = classes or (20 if detector else 1000)
-    if name == "ssd_keras_ssd300":
-        source, x = _ssd_keras_trunk(net)
+    if name.startswith("ssd_keras"):
+        source, x = _ssd_keras_trunk(net, side)
     else:
         family, _, kind = name.removeprefix("ssd300_").partition("_")
         kind = f"_{kind}" if kind else ""
@@ -249,7 +263,15 @@ def network(name: str, width: float = 1, classes: int | None = None, scales: tup
     if detector:
         if vgg:
             x = net.conv(net.conv(x, "fc6", net.wide(1024), 3, dilation=6), "fc7", net.wide(1024), 1)
-        _ssd(net, source, x, classes, scales, "conv4_3_norm" if name == "ssd_keras_ssd300" else "block4_conv3_norm")
+        _ssd(
+            net,
+            source,
+            x,
+            classes,
+            scales,
+            "conv4_3_norm" if name.startswith("ssd_keras") else "block4_conv3_norm",
+            side,
+        )
     elif vgg:
         wide = net.wide(4096)
         x = net.dense(net.add("Flatten", x, None, "flatten"), "fc1", wide, 49 * net.channels[x])

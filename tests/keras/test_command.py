@@ -14,7 +14,7 @@ from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.errors import CheckpointError, ModelError
 from jpegdeep_torch.keras.twin import anchor_boxes
-from jpegdeep_torch.keras.verify import compare_detections
+from jpegdeep_torch.keras.verify import compare, compare_detections
 from jpegdeep_torch.utils.files import sha256_of
 from jpegdeep_torch.weights import read_info
 from tests.keras.samples import DATA, inputs, unpack
@@ -107,7 +107,7 @@ def test_twin_without_tensorflow_is_one_line(tmp_path, capsys):
 def test_twin_from_the_files_own_configuration(name, tmp_path, capsys):
     source = unpack(name, tmp_path)
     assert main([str(source), "--verify"]) == 0
-    assert capsys.readouterr().out.count(" pass") == (3 if name.startswith("ssd") else 1)
+    assert capsys.readouterr().out.count(" pass") == (4 if name.startswith("ssd") else 1)
     wrong = tmp_path / "wrong.h5"
     shutil.copy(source, wrong)
     with h5py.File(wrong, "r+") as file:
@@ -143,6 +143,23 @@ def test_twins_anchors_are_the_papers():
     np.testing.assert_allclose(boxes[2, 5, 0], [88 / 300, 40 / 300, 0.2, 0.2, 0.1, 0.1, 0.2, 0.2], atol=1e-6)
     np.testing.assert_allclose(boxes[0, 0, 1, 2:4], [np.sqrt(0.2 * 0.37)] * 2, atol=1e-6)
     np.testing.assert_allclose(boxes[0, 0, 2, 2:4], [0.2 * np.sqrt(2), 0.2 / np.sqrt(2)], atol=1e-6)
+
+
+def test_bars_grow_with_what_is_compared():
+    """float32 holds 7 digits: bars are for logits up to 50, and 6e-6 of the largest offset where that is more."""
+
+    def passes(name: str, off: float, size: float = 1.0, **more: np.ndarray) -> bool:
+        theirs = {name: np.array([[size, 0.0]])}
+        (check,) = compare({name: theirs[name] + off} | more, theirs)
+        return check.passed
+
+    assert passes("conf", 9e-5) and not passes("conf", 1.1e-4)
+    assert not passes("conf", 1.1e-4, largest_logit=np.array(50.0))
+    assert passes("conf", 1.9e-4, largest_logit=np.array(100.0))
+    assert not passes("conf", 2.1e-4, largest_logit=np.array(100.0))
+    assert passes("loc", 9e-4, 100.0) and not passes("loc", 1.1e-3, 100.0)
+    assert passes("loc", 5.9e-3, 1000.0) and not passes("loc", 6.1e-3, 1000.0)
+    assert passes("boxes", 0.049, 300.0) and not passes("boxes", 0.051, 300.0) and passes("boxes", 0.09, 2000.0)
 
 
 def test_detections_are_compared_with_their_order():

@@ -8,9 +8,10 @@ import torch
 
 from jpegdeep_torch.keras import convert_keras
 from jpegdeep_torch.keras.verify import compare_detections, run_network
+from jpegdeep_torch.presets import PRESETS
 from jpegdeep_torch.weights import load_model, read_info
-from tests.keras.samples import DATA, WHOLE, WIDTH, inputs, rows, unpack
-from tests.keras.tables import NETWORKS
+from tests.keras.samples import DATA, WHOLE, WIDTH, inputs, rows, rows_512, unpack
+from tests.keras.tables import NETWORKS, SSD512
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -22,7 +23,7 @@ def test_small_network_answers_as_keras_does(name, tmp_path):
     assert done.origin.endswith("whole model" if name in WHOLE else "weights only")
     assert done.info.preset == ("ssd_keras" if raw else "voc" if name.startswith("ssd") else "imagenet")
     assert read_info(done.output) == done.info
-    answer = run_network(load_model(done.output), inputs(name), done.info.preset if raw else None)
+    answer = run_network(load_model(done.output), inputs(name), done.info.preparation() if raw else None)
     with np.load(DATA / f"{name}.npz") as expected:
         if name.startswith("ssd"):
             at = rows()
@@ -36,10 +37,23 @@ def test_small_network_answers_as_keras_does(name, tmp_path):
             np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], rtol=0, atol=1e-5)
 
 
+def test_ssd512_answers_as_keras_does(tmp_path):
+    done = convert_keras(unpack(SSD512, tmp_path))
+    assert (done.info.model, done.info.width, done.info.preset) == ("ssd512_vgg16", WIDTH, "ssd_keras")
+    answer, at = run_network(load_model(done.output), inputs(SSD512), done.info.preparation()), rows_512()
+    with np.load(DATA / f"{SSD512}.npz") as expected:
+        np.testing.assert_allclose(answer["conf"][:, at], expected["conf"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(answer["loc"][:, at], expected["loc"], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(answer["anchors"][at], expected["anchors"], rtol=0, atol=1e-6)
+        assert expected["detections"].shape == (1, 200, 6)
+        for check in compare_detections(answer["detections"][0], expected["detections"][0]):
+            assert check.passed, check
+
+
 def test_ssd_keras_and_jpeg_deep_prepare_pixels_differently(tmp_path):
     """Guards the preset: without its mean and channel swap the published SSD's answers are far off."""
     done = convert_keras(unpack("ssd_keras_ssd300", tmp_path))
-    answer = run_network(load_model(done.output), inputs("ssd_keras_ssd300"), "voc")
+    answer = run_network(load_model(done.output), inputs("ssd_keras_ssd300"), PRESETS["voc"])
     with np.load(DATA / "ssd_keras_ssd300.npz") as expected:
         assert np.abs(answer["conf"][:, rows()] - expected["conf"]).max() > 1e-3
 

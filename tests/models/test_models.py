@@ -35,7 +35,8 @@ def test_every_network(name):
     model.eval()
     batch = inputs_of(model, 2)
     output = model(*batch)
-    assert shapes(output) == ([(2, 8732, 5), (2, 8732, 4)] if name.startswith("ssd") else [(2, 4)])
+    anchors = 24564 if name.startswith("ssd512") else 8732
+    assert shapes(output) == ([(2, anchors, 5), (2, anchors, 4)] if name.startswith("ssd") else [(2, 4)])
     total = sum(x.square().mean() for x in (output if isinstance(output, tuple) else (output,)))
     for x in batch:
         x.requires_grad_()
@@ -91,7 +92,7 @@ def test_a_larger_image_is_the_mean_over_positions():
 
 
 def test_names_and_patterns():
-    assert len(list_models()) == 20
+    assert len(list_models()) == 24
     assert list_models("ssd300_*_dct_?") == ["ssd300_vgg16_dct_y"]
     assert list_models("nothing*") == []
     assert list_models() == sorted(list_models())
