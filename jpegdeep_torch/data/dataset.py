@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from torch.utils.data import Dataset
 
 from ..errors import DatasetArgumentError, DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
+from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
-from .reading import Clock, InputReader, Source, source_name
+from .reading import Clock, InputReader, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -51,7 +53,7 @@ class Batch:
         """With the inputs in one piece, and with numbers where a tensor would cost a connection of its own."""
         return self.__dict__ | {"inputs": pack(self.inputs), "image_sizes": self.image_sizes.tolist()}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, inputs=unpack(state["inputs"]))
         self.image_sizes = _as_sizes(state["image_sizes"])
 

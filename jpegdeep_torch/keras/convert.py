@@ -81,8 +81,9 @@ def convert_keras(
     with open_keras(source) as file, _bar(source, progress) as bar:
         found = best_match(file)
         _refuse(file, found)
+        left_out: list[str] = []
         if to is None:
-            name, classes, left_out = found.model, found.num_classes, []
+            name, classes = found.model, found.num_classes
             pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
             if found.is_transfer and num_classes is not None:
                 classes = num_classes

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..detection.anchors import ASPECT_RATIOS, STEPS_PX, VARIANCES
 from ..models import ANCHOR_SCALES, MODELS
@@ -112,7 +113,7 @@ def match(file: KerasFile, model: str, flavour: str) -> Match:
     for row in rows:
         layer = named.get(row.layers[0])
         weight = file.layers[layer].get(row.weight) if layer else None
-        if weight is None:
+        if layer is None or weight is None:
             result.missing.append(row)
             continue
         used.add((layer, row.weight))
@@ -186,7 +187,8 @@ def config_problems(config: dict | None, model: str) -> list[str]:
     epsilon = KERAS_BN_EPSILON if row.family == "vgg16" else RESNET_BN_EPSILON
     positions = {p for _, p, _ in row.input_shapes().values()}
     channels = {c for _, c, _ in INPUT_KINDS[row.inputs]}
-    problems, anchors = [], 0
+    problems: list[str] = []
+    anchors = 0
     for kind, name, settings in config_layers(config):
         if kind == "BatchNormalization":
             _differs(problems, name, "epsilon", settings.get("epsilon"), epsilon)
@@ -216,7 +218,7 @@ def config_problems(config: dict | None, model: str) -> list[str]:
     return problems
 
 
-def _differs(problems: list[str], layer: str, key: str, got: object, expected: object) -> None:
+def _differs(problems: list[str], layer: str, key: str, got: Any, expected: Any) -> None:
     """Adds a problem where the file states `key` and states something else."""
     if got is None:
         return

@@ -83,8 +83,8 @@ def open_keras(path: str | os.PathLike[str]) -> Iterator[KerasFile]:
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be opened ({_short(error)})") from None
     if not is_hdf5:
-        with open(path, "rb") as file:
-            start = file.read(8)
+        with open(path, "rb") as plain:
+            start = plain.read(8)
         raise CheckpointError(f"{path}: not an HDF5 file (it starts with {start!r}), expected a Keras .h5 file")
     file = None
     try:

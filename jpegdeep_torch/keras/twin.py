@@ -11,6 +11,7 @@ import importlib
 import os
 import warnings
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ _ACTIVATIONS = (None, "linear", "relu", "softmax")
 _MEAN_RGB = (123.0, 117.0, 104.0)  # what ssd_keras subtracts inside the network
 _LAMBDAS = {
     "identity_layer": lambda x: x,
-    "input_mean_normalization": lambda x: x - np.float32(_MEAN_RGB),
+    "input_mean_normalization": lambda x: x - np.asarray(_MEAN_RGB, np.float32),
     "input_channel_swap": lambda x: x[..., ::-1],
 }
 _DECODERS = ("DecodeDetections", "DecodeDetectionsFast")  # ssd_keras's inference models end in one; compared without
@@ -86,7 +87,9 @@ def anchor_boxes(settings: dict, level: int, rows: int, columns: int) -> np.ndar
 
 
 def _custom_layers(keras: ModuleType) -> dict[str, type]:
-    class L2Normalization(keras.layers.Layer):
+    Layer: Any = keras.layers.Layer
+
+    class L2Normalization(Layer):
         def build(self, shape):
             self.gamma = self.add_weight(name=f"{self.name}_gamma", shape=(shape[-1],), initializer="ones")
             super().build(shape)
@@ -96,7 +99,7 @@ def _custom_layers(keras: ModuleType) -> dict[str, type]:
 
             return tf.nn.l2_normalize(x, axis=-1) * self.gamma
 
-    class AnchorBoxes(keras.layers.Layer):
+    class AnchorBoxes(Layer):
         def __init__(self, settings, level, **kwargs):
             super().__init__(**kwargs)
             self.settings, self.level = settings, level
@@ -110,7 +113,7 @@ def _custom_layers(keras: ModuleType) -> dict[str, type]:
             boxes = anchor_boxes(self.settings, self.level, *x.shape[1:3])
             return tf.tile(tf.constant(boxes)[None], [tf.shape(x)[0], 1, 1, 1, 1])
 
-    class Fixed(keras.layers.Layer):
+    class Fixed(Layer):
         """A function of ours in a Lambda's place."""
 
         def call(self, x):
@@ -125,7 +128,7 @@ def _network_of(config: dict) -> dict:
     return _network_of(inner[0]) if inner else config["config"]
 
 
-def _tuples(value: object) -> object:
+def _tuples(value: Any) -> Any:
     """JSON's lists as tuples, which Keras 3 insists on."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 

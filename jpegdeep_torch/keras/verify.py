@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..detection import detect, ssd300_anchors
 from ..errors import CheckpointError
-from ..models import MODELS
+from ..models import MODELS, Network
 from ..presets import PRESETS, prepare_image
 from ..weights import load_model
 from .reader import open_keras
@@ -47,7 +47,7 @@ class Check:
         return f"{self.output}: {self.difference:.2e} (bar {self.bar:g}) {verdict}{self.note and ': ' + self.note}"
 
 
-def run_network(model: nn.Module, inputs: list[np.ndarray], preset: str | None = None) -> dict[str, np.ndarray]:
+def run_network(model: Network, inputs: list[np.ndarray], preset: str | None = None) -> dict[str, np.ndarray]:
     """Keras's inputs, (1, rows, columns, channels) each -> our answers under the names of BARS.
 
     `preset`: of pixels that are still to be prepared, as ssd_keras's networks take them.
@@ -153,7 +153,7 @@ def verify_twin(weights: str | os.PathLike[str], source: str | os.PathLike[str],
     Raises MissingExtra without TensorFlow and CheckpointError where the source has no `model_config`.
     """
     with open_keras(source) as file:
-        if not has_network(file.config):
+        if file.config is None or not has_network(file.config):
             raise CheckpointError(
                 f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
                 "compare with stored outputs"
@@ -175,7 +175,7 @@ def verify_twin(weights: str | os.PathLike[str], source: str | os.PathLike[str],
     return compare(run_network(model, inputs, model.info.preset if raw_pixels else None), theirs)
 
 
-def seeded_inputs(model: nn.Module) -> list[np.ndarray]:
+def seeded_inputs(model: Network) -> list[np.ndarray]:
     """Inputs of a network, channels last, batch 1: bytes as pixels, coefficients that fall off with their frequency."""
     random = np.random.default_rng(_SEED)
     inputs = []

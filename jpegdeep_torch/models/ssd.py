@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .layers import L2Normalization, SameConv2d, TapwiseConv2d, given, scaled
+from .network import Network
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
@@ -20,7 +21,7 @@ _EXTRAS = (  # (name, squeeze channels, output channels, stride and padding of t
 )
 
 
-class SSD300(nn.Module):
+class SSD300(Network):
     """Inputs as in `config.INPUT_KINDS`, floating point -> (class logits (N, 8732, C + 1), box offsets (N, 8732, 4)).
 
     Class 0 is the background; the anchors' order is that of `detection.anchors.ssd300_anchors`: feature map, row,
@@ -28,8 +29,7 @@ class SSD300(nn.Module):
     """
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.trunk = (VGGDetectorTrunk if config.family == "vgg16" else ResNetTrunk)(config)
         source, channels = self.trunk.out_channels
         self.source_norm = L2Normalization(source)
