@@ -1,7 +1,6 @@
 """The native JPEG reader, as csrc/module.cpp defines it.  Use jpegdeep_torch.jpeg, which checks and explains."""
 
 from collections.abc import Sequence
-from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -46,11 +45,8 @@ class File:
         """(horizontal, vertical) sampling factors of each component."""
     def read(self) -> tuple[tuple[_Coefficients, ...], npt.NDArray[np.uint16]]:
         """(planes (block rows, block columns, 64) each, quantisation tables (components, 64))."""
-    @overload
-    def resize(self, targets: Sequence[Target], timed: Literal[False] = False) -> None: ...
-    @overload
-    def resize(self, targets: Sequence[Target], timed: bool) -> tuple[float, float] | None:
-        """Fills the targets' arrays; where `timed`, the seconds that resizing took along rows and along columns."""
+    def resize(self, targets: Sequence[Target], timed: bool = False) -> tuple[float, float] | None:
+        """Fills the targets' arrays; where `timed`, gives the seconds of the horizontal and the vertical pass."""
 
 def resize_plane(plane: _Coefficients, target: Target, baseline: bool = False) -> None: ...
 def turn_chroma(chroma: npt.NDArray[np.float32], degrees: float, steps: _Steps | None, out: _Coefficients) -> None: ...
