@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import nn
 
-from .models import model_from_file
+from .models import Network, model_from_file
 from .models.weights_file import WeightsInfo, is_weight, load_weights, read_info, save_tensors
 
 __all__ = ["WeightsInfo", "describe", "load_model", "load_weights", "read_info", "save_tensors", "save_weights"]
 
 
 def describe(
-    model: nn.Module,
+    model: Network,
     preset: str | None = None,
     class_names: tuple[str, ...] | None = None,
     coefficients: str | None = None,
@@ -35,7 +34,7 @@ def describe(
 
 
 def save_weights(
-    model: nn.Module,
+    model: Network,
     path: str | os.PathLike[str],
     preset: str | None = None,
     class_names: tuple[str, ...] | None = None,
@@ -52,7 +51,7 @@ def save_weights(
     return info
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Network:
     """The network and the weights of a file made by `save_weights` or the converter; in eval mode, channels last.
 
     Returns:
@@ -61,4 +60,4 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     Raises:
         CheckpointError: the file cannot be used.
     """
-    return model_from_file(path).eval().to(device=device, memory_format=torch.channels_last)
+    return model_from_file(path).eval().to(device).to(memory_format=torch.channels_last)

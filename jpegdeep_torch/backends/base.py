@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, MissingExtra, ModelError
+from ..models import Network
 
 Function = Callable[..., tuple[Tensor, ...]]  # a network's inputs -> its outputs
+Model = TypeVar("Model", bound=nn.Module)
 Calibration = Iterable[Sequence[Tensor]]  # batches of inputs to learn the ranges of int8 from
 
 PRECISIONS = {  # precision -> dtype of the network's inputs
@@ -75,19 +78,19 @@ class Runner:
         return tuple(x.to(self.dtype).contiguous(memory_format=self._memory_format) for x in moved)
 
     @torch.no_grad()
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...] | Tensor:
         ready = self.prepare(inputs)
-        outputs = self._function(*ready) if self._buckets is None else self._in_buckets(ready)
+        outputs = self._function(*ready) if self._buckets is None else self._in_buckets(ready, self._buckets)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def _in_buckets(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Runs a batch of any size on a function that knows only the sizes in `_buckets`."""
-        count, largest = inputs[0].shape[0], self._buckets[-1]
+    def _in_buckets(self, inputs: tuple[Tensor, ...], buckets: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Runs a batch of any size on a function that knows only the sizes in `buckets`, which grow."""
+        count, largest = inputs[0].shape[0], buckets[-1]
         parts = []
         for start in range(0, count, largest):
             part = tuple(x[start : start + largest] for x in inputs)
             size = part[0].shape[0]
-            bucket = next(b for b in self._buckets if b >= size)
+            bucket = next(b for b in buckets if b >= size)
             outputs = self._function(*(_padded(x, bucket) for x in part))
             parts.append(tuple(y[:size] for y in outputs))
         return parts[0] if len(parts) == 1 else tuple(torch.cat(ys) for ys in zip(*parts))
@@ -111,11 +114,11 @@ class Backend(abc.ABC):
 
     def build(
         self,
-        model: nn.Module,
+        model: Network,
         device: torch.device | str = "cpu",
         precision: str = "float32",
         batch_sizes: Sequence[int] = (1, 8),
-        **options: object,
+        **options: Any,
     ) -> Runner:
         """A callable that runs `model`, which is left as it is.
 
@@ -145,12 +148,18 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def _build(
-        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...], **options: object
+        self,
+        model: Network,
+        device: torch.device,
+        precision: str,
+        batch_sizes: tuple[int, ...],
+        *_: Any,  # nothing is passed here: so mypy lets each backend name its own options
+        **options: Any,
     ) -> Runner: ...
 
     def _check(
         self,
-        model: nn.Module,
+        model: Network,
         device: torch.device,
         precision: str,
         batch_sizes: Sequence[int],
@@ -160,8 +169,7 @@ class Backend(abc.ABC):
         if model.training:
             raise ModelError(f"backend {name}: the network is in training mode, expected eval mode")
         if device.type not in self.info.precisions:
-            known = ", ".join(self.info.devices)
-            raise BackendUnavailable(f"backend {name} runs on {known}, not on {device}")
+            raise BackendUnavailable(f"backend {name} runs on {', '.join(self.info.devices)}, not on {device}")
         known = self.info.precisions[device.type]
         if precision not in PRECISIONS:
             raise ModelError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
@@ -184,7 +192,7 @@ class CpuLibraryBackend(Backend):
     """
 
     def _build(
-        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        self, model: Network, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
         calibration: Calibration | None = None, threads: int | None = None,
     ) -> Runner:  # fmt: skip
         if precision == "int8":
@@ -194,7 +202,7 @@ class CpuLibraryBackend(Backend):
 
     @abc.abstractmethod
     def _compile(
-        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+        self, model: Network, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
     ) -> Function:
         """Contiguous float32 tensors -> the network's outputs; in int8 where there is `calibration`."""
 
@@ -240,12 +248,12 @@ def require_device(name: str, device: torch.device | str) -> None:
         raise BackendUnavailable(f"backend {name}: no {device}, PyTorch sees {torch.cuda.device_count()} GPU(s)")
 
 
-def on_device(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def on_device(model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     """`model` on `device` in `dtype`, channels last: the same object where it is so already, else a copy."""
     here = next(model.parameters())
     if here.device == device and here.dtype == dtype:
         return model
-    return copy.deepcopy(model).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    return copy.deepcopy(model).to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -254,7 +262,7 @@ def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def example_inputs(
-    model: nn.Module,
+    model: Network,
     batch_size: int,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,

@@ -11,6 +11,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, ModelError
+from ..models import Network
 from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, example_inputs, on_device, require_device
 
 
@@ -36,7 +37,7 @@ class CompileBackend(Backend):
 
     def _build(
         self,
-        model: nn.Module,
+        model: Network,
         device: torch.device,
         precision: str,
         batch_sizes: tuple[int, ...],

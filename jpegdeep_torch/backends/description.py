@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..errors import CheckpointError
 from ..models.config import PUBLISHED_RULES
@@ -66,7 +65,7 @@ class EngineDescription:
 
 
 def describe_engine(
-    model: nn.Module, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None
+    model: Network, backend: str, precision: str, batch_sizes: Sequence[int], weights: str | os.PathLike[str] | None
 ) -> EngineDescription:
     """The description of `model`'s engine; `weights` is the file that `model` was loaded from."""
     info: WeightsInfo = getattr(model, "info", None) or describe(model)

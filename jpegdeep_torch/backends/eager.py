@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models import Network
 from .base import PRECISIONS, Backend, BackendInfo, Runner, as_tuple, on_device, require_device
 from .packing import packed
 
@@ -26,7 +27,7 @@ class EagerBackend(Backend):
     def require(self, device: torch.device | str = "cpu") -> None:
         require_device("torch", device)
 
-    def _build(self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...]) -> Runner:
+    def _build(self, model: Network, device: torch.device, precision: str, batch_sizes: tuple[int, ...]) -> Runner:
         ready = packed(on_device(model, device, PRECISIONS[precision]))
 
         @torch.inference_mode()

@@ -13,19 +13,22 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..detection import NMSConfig, anchor_boxes
 from ..errors import BackendUnavailable, CheckpointError, ModelError
+from ..models import Network
 from ..utils.files import sha256_of, written_whole
 from . import trt
-from .base import Runner, check_calibration, on_device, require_packages
+from .base import PRECISIONS as DTYPES
+from .base import Runner, check_calibration, example_inputs, on_device, require_packages
 from .description import KEY, EngineDescription, check_weights, describe_engine
-from .export import batch_shapes, example_inputs
+from .export import batch_shapes
 from .onnx_export import quantize_onnx, quietly, to_onnx
 from .onnx_nms import add_nms
 from .ort import OnnxRuntimeBackend, open_session, session_function
@@ -41,7 +44,7 @@ PRECISIONS = {
 
 
 def save_engine(
-    model: nn.Module,
+    model: Network,
     path: str | os.PathLike[str],
     backend: str,
     *,
@@ -97,7 +100,8 @@ def load_engine(
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected an engine file")
     load = {".onnx": _load_onnx, ".xml": _load_openvino}.get(path.suffix, _load_trt)
-    runner, runner.description = load(path, device, weights, batch_sizes, threads)
+    runner, description = load(path, device, weights, batch_sizes, threads)
+    runner.description = description
     return runner
 
 
@@ -116,7 +120,7 @@ def _check_pair(description: EngineDescription, path: Path, data: Path, beside: 
 
 
 def _save_onnx(
-    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+    model: Network, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
 ) -> EngineDescription:
     require_packages("onnx", "onnx", "onnx", "onnxscript", *(["onnxruntime"] if calibration is not None else []))
     import onnx
@@ -154,7 +158,7 @@ def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads:
 
 
 def _save_openvino(
-    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+    model: Network, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
 ) -> EngineDescription:
     require_packages("openvino", "openvino", "openvino")
     import openvino
@@ -206,14 +210,14 @@ def side_file(path: Path) -> Path:
 
 
 def _save_trt(
-    model: nn.Module, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
+    model: Network, path: Path, description: EngineDescription, *, nms: Any, calibration: Any, settings: Any
 ) -> EngineDescription:
     backend = trt.TensorRTBackend()
     backend.require("cuda")
     device = torch.device("cuda", torch.cuda.current_device())
     sizes = description.batch_sizes
     torch_tensorrt, engine = backend.compile(model, device, description.precision, sizes, calibration, settings)
-    dtype = torch.float32 if description.precision == "int8" else trt.PRECISIONS[description.precision]
+    dtype = DTYPES[description.precision]
     _, best, largest = trt.batch_range(sizes)
     with written_whole(path) as temporary, quietly():
         torch_tensorrt.save(
@@ -236,7 +240,7 @@ def trt_versions() -> dict[str, str]:
     """What a TensorRT engine only runs with."""
     return {
         "torch": torch.__version__,
-        "torch_tensorrt": trt.version("torch_tensorrt"),
+        "torch_tensorrt": version("torch_tensorrt"),
         "tensorrt": trt.tensorrt_version(),
     }
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..models import Network
 from .base import example_inputs
 
 MOST_BATCH = 1024  # upper end of the batch range of files that name none
 
 
-def batch_shapes(model: nn.Module, largest: int = MOST_BATCH) -> tuple[dict[int, torch.export.Dim], ...]:
+def batch_shapes(model: Network, largest: int = MOST_BATCH) -> tuple[dict[int, torch.export.Dim], ...]:
     """The dynamic shapes of `model`'s inputs: ONE Dim, shared by all of them, from 1 to at least 2.
 
     Separate Dims would make an exporter add an equality guard, or refuse.
@@ -24,7 +25,7 @@ def batch_shapes(model: nn.Module, largest: int = MOST_BATCH) -> tuple[dict[int,
     return tuple({0: batch} for _ in model.config.input_shapes())
 
 
-def export_program(model: nn.Module, example_batch: int = 2, largest: int = MOST_BATCH) -> ExportedProgram:
+def export_program(model: Network, example_batch: int = 2, largest: int = MOST_BATCH) -> ExportedProgram:
     """`model`, on its device and in its dtype, for any batch size from 1 to `largest`.
 
     The example's batch is at least 2, because torch.export takes a 1 for a constant.

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
-from .base import require_packages
-from .export import MOST_BATCH, as_feeds, batch_shapes, example_inputs, last_convolutions
+from ..models import Network
+from .base import example_inputs, require_packages
+from .export import MOST_BATCH, as_feeds, batch_shapes, last_convolutions
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +40,7 @@ def quietly() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def to_onnx(model: nn.Module) -> onnx.ModelProto:
+def to_onnx(model: Network) -> onnx.ModelProto:
     """`model`, float32, as ONNX (opset 20), for any batch size.
 
     Inputs are named as in `model.config.input_shapes()`, (batch, channels, rows, columns) float32.  Outputs are
@@ -61,6 +62,7 @@ def to_onnx(model: nn.Module) -> onnx.ModelProto:
             opset_version=20,
             verbose=False,
         )
+    assert program is not None  # only the older exporter gives None
     return program.model_proto
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models import Network
 from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, require_packages
 from .onnx_export import quantize_onnx, to_onnx
 
@@ -52,7 +53,7 @@ class OnnxRuntimeBackend(CpuLibraryBackend):
         require_packages("onnxruntime", "onnx", "onnxruntime", "onnx", "onnxscript")
 
     def _compile(
-        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+        self, model: Network, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
     ) -> Function:
         proto = to_onnx(model)
         if calibration is not None:

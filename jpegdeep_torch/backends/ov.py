@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models import Network
 from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, require_packages
 from .export import as_feeds, export_program, last_convolutions
 from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, quietly
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import openvino
 
 
-def to_openvino(model: nn.Module, calibration: Calibration | None = None, images: int = 300) -> openvino.Model:
+def to_openvino(model: Network, calibration: Calibration | None = None, images: int = 300) -> openvino.Model:
     """`model`, float32 on the CPU, as an OpenVINO network for any batch size.
 
     With `calibration`, batches of inputs, quantised to int8 by NNCF on the first `images` batches.  Inputs and outputs
@@ -108,6 +109,6 @@ class OpenVinoBackend(CpuLibraryBackend):
         require_packages("openvino", "openvino", "openvino")
 
     def _compile(
-        self, model: nn.Module, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
+        self, model: Network, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None
     ) -> Function:
         return compiled_function(compile_openvino(to_openvino(model, calibration), batch_sizes, threads))

@@ -76,5 +76,7 @@ def packed(model: nn.Module) -> nn.Module:
     result = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     for name in chosen:
         parent, _, last = name.rpartition(".")
-        setattr(result.get_submodule(parent), last, PackedConv2d(result.get_submodule(name)))
+        layer = result.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d)  # as `_is_packable` found
+        setattr(result.get_submodule(parent), last, PackedConv2d(layer))
     return result

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackendUnavailable, MissingExtra, ModelError
+from ..models import Network
 from .base import (
     PRECISIONS,
     Backend,
@@ -108,7 +109,7 @@ def batch_range(batch_sizes: Sequence[int]) -> tuple[int, int, int]:
 
 
 def compile_arguments(
-    torch_tensorrt: ModuleType, model: nn.Module, batch_sizes: Sequence[int], device: torch.device,
+    torch_tensorrt: ModuleType, model: Network, batch_sizes: Sequence[int], device: torch.device,
     settings: Settings | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Keywords of `torch_tensorrt.dynamo.compile` for a network in its final dtype.
@@ -155,7 +156,7 @@ def compile_arguments(
 
 
 def compile_engine(
-    torch_tensorrt: ModuleType, model: nn.Module, batch_sizes: Sequence[int], device: torch.device,
+    torch_tensorrt: ModuleType, model: Network, batch_sizes: Sequence[int], device: torch.device,
     settings: Settings | None = None,
 ) -> nn.Module:  # fmt: skip
     """`model`, on the GPU in its final dtype, as one engine; BackendUnavailable where TensorRT refuses."""
@@ -174,7 +175,7 @@ def compile_engine(
         ) from error
 
 
-def quantized(model: nn.Module, calibration: Calibration) -> nn.Module:
+def quantized(model: Network, calibration: Calibration) -> Network:
     """A copy of `model` with int8 quantisers by NVIDIA's modelopt, calibrated; float32 in and out."""
     mtq = _modelopt("modelopt.torch.quantization")
     twin = copy.deepcopy(model)
@@ -244,7 +245,7 @@ class TensorRTBackend(Backend):
         require_device("trt", device)
 
     def _build(
-        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        self, model: Network, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
         calibration: Calibration | None = None, cuda_graphs: bool = True, settings: Settings | None = None,
     ) -> Runner:  # fmt: skip
         """`settings` are further keywords of `torch_tensorrt.dynamo.compile`, such as optimization_level."""
@@ -252,7 +253,7 @@ class TensorRTBackend(Backend):
         return engine_runner(torch_tensorrt, engine, device, precision, batch_sizes, cuda_graphs)
 
     def compile(
-        self, model: nn.Module, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        self, model: Network, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
         calibration: Calibration | None = None, settings: Settings | None = None,
     ) -> tuple[ModuleType, nn.Module]:  # fmt: skip
         """(torch_tensorrt, the engine): what `_build` runs and `torch_to_engine.py` saves."""
@@ -263,6 +264,7 @@ class TensorRTBackend(Backend):
         ready = on_device(model, device, PRECISIONS[precision])
         if precision != "int8":
             return torch_tensorrt, compile_engine(torch_tensorrt, ready, batch_sizes, device, settings)
+        assert calibration is not None  # checked above
         ready = quantized(ready, calibration)
         # modelopt's quantisers are exported as operators only inside this.
         with _modelopt("modelopt.torch.quantization.utils").export_torch_mode():

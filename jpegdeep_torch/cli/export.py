@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backends.engines import ENGINE_BACKENDS, save_engine
 from ..data import list_jpegs, make_loader, prepare_inputs
 from ..data.dataset import spread_evenly
 from ..detection import NMSConfig
 from ..errors import ModelError
+from ..models import Network
 from ..weights import load_model
 from .command import Parser
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def calibration(model: nn.Module, folder: str, most: int) -> Iterator[tuple[Tensor, ...]]:
+def calibration(model: Network, folder: str, most: int) -> Iterator[tuple[Tensor, ...]]:
     """Single images of `folder` as the network takes them, float32, spread evenly over it; DatasetError, JpegError."""
     preset = model.info.preparation()
     loader = make_loader(spread_evenly(list_jpegs(folder), most), model.config, preset, batch_size=1)

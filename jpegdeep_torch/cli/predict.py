@@ -16,12 +16,12 @@ from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
-from ..data.reading import Source
 from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
 from ..inference.sources import expand_sources
 from ..inference.writer import PredictionSummary
+from ..jpeg.reader import Source
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
 from .common import load, predictor_parser, progress_bar, run_settings

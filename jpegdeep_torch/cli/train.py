@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if args.config is None:
         raise ConfigError(f"no CONFIG, expected a TOML file or one of {', '.join(list_recipes())}")
     try:
-        return _check(args) if args.check else _train(args)
+        (_check if args.check else _train)(args)
+        return None
     except FailedElsewhere:
         time.sleep(_LAST_WORDS_S)
         return EXIT_MISTAKE

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DatasetArgumentError, DatasetError, JpegError
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
+from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
 from .reading import READ_OPTIONS, Clock, InputReader, Source, source_name
@@ -51,7 +53,7 @@ class Batch:
         """With the inputs in one piece, and with numbers where a tensor would cost a connection of its own."""
         return self.__dict__ | {"inputs": pack(self.inputs), "image_sizes": self.image_sizes.tolist()}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, inputs=unpack(state["inputs"]))
         self.image_sizes = _as_sizes(state["image_sizes"])
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from ..errors import DatasetArgumentError
 from ..jpeg.pixels import DEFAULT_DECODER, use_one_opencv_thread
+from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset
 from ..utils.memory import give_back_freed_memory
 from .dataset import Batch, JpegDataset
-from .reading import Source
 
 ON_ERROR = ("raise", "skip")
 PREFETCH = 2  # batches in the making per worker
@@ -26,7 +27,7 @@ def one_thread(_worker: int) -> None:
     use_one_opencv_thread()
 
 
-def as_it_is(batch: Batch) -> Batch:
+def as_it_is(batch: Any) -> Any:
     """A collate_fn for datasets whose __getitems__ makes the batch."""
     return batch
 
@@ -45,7 +46,7 @@ class BatchLoader(DataLoader):
             **options,
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> _BaseDataLoaderIter:
         if self.num_workers and not self._has_workers:
             # A forked worker shares this process's memory, each page of which is then copied when it is next written
             # to: 1.4 s in the next batch, for what a batch of 8 leaves behind in an SSD300 on pixels.

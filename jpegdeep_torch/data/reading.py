@@ -116,11 +116,10 @@ class InputReader:
             pixels = decode_rgb(data, name, decoder=self.decoder, size=self.config.image_size, options=READ_OPTIONS)
         with clock.stage("resize"):
             pixels = self._fit(pixels)
+        planes: tuple[np.ndarray, ...] = (pixels,)
         if self.config.is_dct:
             with clock.stage("reencode"):
                 planes = jpeg_coefficients(encode_jpeg(pixels, self.preset.quality), name)
-        else:
-            planes = (pixels,)
         for target, plane in zip(out, planes):
             target[...] = plane
         return header.height, header.width

@@ -104,7 +104,7 @@ def pack(tensors: Sequence[Tensor]) -> _Packed | tuple[Tensor, ...]:
         return tuple(tensors)
     values = tensors[0].untyped_storage().nbytes() // tensors[0].element_size()
     return _Packed(
-        tensors[0].as_strided((values,), (1,), 0), [(t.shape, t.stride(), t.storage_offset()) for t in tensors]
+        tensors[0].as_strided((values,), (1,), 0), [(t.shape, t.stride(), int(t.storage_offset())) for t in tensors]
     )
 
 

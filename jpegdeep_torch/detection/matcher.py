@@ -80,11 +80,12 @@ def _assign(boxes: Tensor, anchors: Tensor, positive_iou: float, negative_iou: f
 def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
     """IoU of corners (..., M, 4) and (A, 4) or (..., A, 4) -> (..., M, A)."""
     columns = anchors.mT.contiguous().unsqueeze(-3)  # side by side in memory, which takes half the time
-    inter = None
-    for low, high in ((0, 2), (1, 3)):
-        side = torch.minimum(boxes[..., None, high], columns[..., high, :])
-        side.sub_(torch.maximum(boxes[..., None, low], columns[..., low, :])).clamp_(min=0)
-        inter = side if inter is None else inter.mul_(side)
+
+    def side(low: int, high: int) -> Tensor:
+        end = torch.minimum(boxes[..., None, high], columns[..., high, :])
+        return end.sub_(torch.maximum(boxes[..., None, low], columns[..., low, :])).clamp_(min=0)
+
+    inter = side(0, 2).mul_(side(1, 3))
     union = (_area(boxes)[..., None] + _area(anchors)[..., None, :]).sub_(inter)
     return inter.div_(union)
 

@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.classes import KNOWN_CLASSES
 from ..detection import NMSConfig, anchor_boxes, detect
 from ..errors import ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
+from ..models import Network
 from ..presets import Preset
 from ..weights import load_model
 from .predictor import Observer, Predictor
@@ -34,7 +35,7 @@ class Detector(Predictor):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         preset: Preset | str = "voc",
         device: torch.device | str = "cpu",
         backend: str = "torch",

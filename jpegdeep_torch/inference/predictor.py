@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..backends import get_backend
 from ..data.dataset import Batch, prepare_inputs, read_batch
 from ..data.loader import batch_loader
-from ..data.reading import InputReader, Source, source_name
+from ..data.reading import InputReader, source_name
 from ..errors import JpegError, ModelError
 from ..jpeg.pixels import DEFAULT_DECODER
-from ..models import ModelConfig
+from ..jpeg.reader import Source
+from ..models import Network
 from ..presets import Preset, get_preset
 from .sources import Sources, expand_sources
 
@@ -90,7 +91,7 @@ class Predictor(ABC):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         preset: Preset | str,
         device: torch.device | str = "cpu",
         backend: str = "torch",
@@ -123,7 +124,7 @@ class Predictor(ABC):
             raise ModelError(f"batch size is {batch_size}, expected at least 1")
         if workers is not None and workers < 0:
             raise ModelError(f"workers is {workers}, expected 0 or more")
-        self.config: ModelConfig = model.config
+        self.config = model.config
         self.batch_size, self.observer = batch_size, observer
         self.preset = get_preset(preset) if isinstance(preset, str) else preset
         self.runner = get_backend(backend).build(model.eval(), device, precision, (batch_size,))

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 
 from ..data.dataset import JPEG_SUFFIXES
-from ..data.reading import Source
 from ..errors import DatasetError
+from ..jpeg.reader import Source
 
 Sources = Source | os.PathLike | Iterable[Source | os.PathLike]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
-from ..data.reading import Source
 from ..errors import DatasetError, JpegError
+from ..jpeg.reader import Source
 from ..utils.files import written_whole
 from .detector import Detector
 from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_truth, load_image, side_by_side

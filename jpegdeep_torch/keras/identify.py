@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..models import MODELS
 from ..models.config import INPUT_KINDS
@@ -119,7 +120,7 @@ def match(file: KerasFile, model: str, flavour: str) -> Match:
     for row in rows:
         layer = named.get(row.layers[0])
         weight = file.layers[layer].get(row.weight) if layer else None
-        if weight is None:
+        if layer is None or weight is None:
             result.missing.append(row)
             continue
         used.add((layer, row.weight))

@@ -175,7 +175,7 @@ def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
     """
     config = predictor.config
     with open_keras(source) as file:
-        if not has_network(file.config):
+        if file.config is None or not has_network(file.config):
             raise CheckpointError(
                 f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
                 "compare with stored outputs"

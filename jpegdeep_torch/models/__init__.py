@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError, ModelError
 from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, checked_scales, list_models, model_config
+from .network import Network
 from .resnet import ResNetClassifier
 from .ssd import SSD
 from .vgg import VGGClassifier
@@ -21,6 +22,7 @@ __all__ = [
     "INPUT_KINDS",
     "MODELS",
     "ModelConfig",
+    "Network",
     "checked_scales",
     "create_model",
     "list_models",
@@ -37,7 +39,7 @@ def create_model(
     width: float | None = None,
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
-) -> nn.Module:
+) -> Network:
     """A network in training mode and in channels-last memory; call its `eval()` before you predict.
 
     Args:
@@ -71,7 +73,7 @@ def create_model(
     return model_from_file(weights)
 
 
-def model_from_file(path: str | os.PathLike[str]) -> nn.Module:
+def model_from_file(path: str | os.PathLike[str]) -> Network:
     """`create_model` with whatever the weights file says.  Raises CheckpointError."""
     info = read_info(path)
     try:
@@ -92,12 +94,12 @@ def model_from_file(path: str | os.PathLike[str]) -> nn.Module:
 def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str | None, width: float) -> ModelConfig:
     """The row `name` with these changes.  Raises ModelError."""
     config = model_config(name)
-    changes: dict[str, object] = {"width": width}
-    if num_classes is not None:
-        changes["num_classes"] = num_classes
-    if scales is not None:
-        changes["anchor_scales"] = checked_scales(config, scales)
-    config = dataclasses.replace(config, **changes)
+    config = dataclasses.replace(
+        config,
+        width=width,
+        num_classes=config.num_classes if num_classes is None else num_classes,
+        anchor_scales=config.anchor_scales if scales is None else checked_scales(config, scales),
+    )
     if not isinstance(config.num_classes, int) or isinstance(config.num_classes, bool) or config.num_classes < 1:
         raise ModelError(f"{name}: num_classes is {config.num_classes!r}, expected a whole number of at least 1")
     if not width > 0 or not math.isfinite(width):
@@ -105,7 +107,7 @@ def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str
     return config
 
 
-def _build(config: ModelConfig, seed: int | None = None) -> nn.Module:
+def _build(config: ModelConfig, seed: int | None = None) -> Network:
     """The network that `config` describes (see `create_model`)."""
     kind = SSD if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -120,4 +122,5 @@ def _build(config: ModelConfig, seed: int | None = None) -> nn.Module:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # he_normal, as the reference
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -40,6 +40,8 @@ def max_pool_2x2(x: Tensor, round_up: bool) -> Tensor:
 class SameConv2d(nn.Conv2d):
     """A convolution of stride 1 with Keras's padding='same': even kernels get the extra zero right and below."""
 
+    bias: nn.Parameter  # there always is one
+
     def __init__(self, in_channels: int, out_channels: int, kernel: int, dilation: int = 1):
         super().__init__(in_channels, out_channels, kernel, padding=(kernel - 1) // 2 * dilation, dilation=dilation)
         self.extra = (kernel - 1) % 2

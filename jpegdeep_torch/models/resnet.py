@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig, Stage
+from .config import ResNetTrunk as ResNetSpec
 from .layers import RESNET_BN_EPSILON, ChromaDeconv, SameConv2d, given, mean_over_positions, scaled
+from .network import Network
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -38,7 +40,9 @@ class Bottleneck(nn.Module):
         y = F.relu(self.branch2a_bn(self.branch2a(x)))
         y = F.relu(self.branch2b_bn(self.branch2b(y)))
         y = self.branch2c_bn(self.branch2c(y))
-        return F.relu(y + (x if self.branch1 is None else self.branch1_bn(self.branch1(x))))
+        if self.branch1 is not None and self.branch1_bn is not None:
+            x = self.branch1_bn(self.branch1(x))
+        return F.relu(y + x)
 
 
 def _stages(
@@ -63,10 +67,12 @@ class ResNetTrunk(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        assert isinstance(config.trunk, ResNetSpec)
         spec, width = config.trunk, config.width
         self.deconv = ChromaDeconv() if spec.deconv else None
         channels = ChromaDeconv.channels if spec.deconv else 64
         self.luma_norm = _norm(channels) if spec.luma_norm else None
+        self.conv1: nn.Conv2d | None = None
         if spec.stem:
             channels = scaled(64, width)
             self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3)
@@ -108,12 +114,11 @@ class ResNetTrunk(nn.Module):
         return source, x
 
 
-class ResNetClassifier(nn.Module):
+class ResNetClassifier(Network):
     """Inputs as in `config.INPUT_KINDS`, of any size -> class logits (N, classes), from the mean over positions."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.trunk = ResNetTrunk(config)
         self.fc1000 = nn.Linear(self.trunk.out_channels[1], config.num_classes)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .config import EXTRA_LAYERS, ModelConfig
 from .layers import L2Normalization, SameConv2d, TapwiseConv2d, given, scaled
+from .network import Network
 from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
@@ -20,8 +21,7 @@ class SSD(nn.Module):
     """
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.trunk = (VGGDetectorTrunk if config.family == "vgg16" else ResNetTrunk)(config)
         source, channels = self.trunk.out_channels
         self.source_norm = L2Normalization(source)

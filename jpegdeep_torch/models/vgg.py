@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .config import VGGTrunk as VGGSpec
 from .layers import KERAS_BN_EPSILON, ChromaDeconv, SameConv2d, given, max_pool_2x2, mean_over_positions, scaled
+from .network import Network
 
 
 def dense_to_convolution(values: Tensor, channels: int) -> Tensor:
@@ -42,6 +44,7 @@ class VGGTrunk(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        assert isinstance(config.trunk, VGGSpec)
         self.spec = spec = config.trunk
         self.detector = config.task == "detector"
         # The reference's RGB detector pools with padding='same' (75 -> 38); all other networks round down.
@@ -52,7 +55,7 @@ class VGGTrunk(nn.Module):
         self.luma_norm = nn.BatchNorm2d(channels, eps=KERAS_BN_EPSILON) if spec.luma_norm else None
         self.chroma_norm = nn.BatchNorm2d(128, eps=KERAS_BN_EPSILON) if spec.chroma_norm else None
         self.stem = nn.ModuleDict()
-        for name, out in (layer for layer in spec.stem if layer != "pool"):
+        for name, out in (layer for layer in spec.stem if not isinstance(layer, str)):
             self.stem[name] = SameConv2d(channels, scaled(out, width), 3)
             channels = scaled(out, width)
         self.source_channels = channels
@@ -72,7 +75,7 @@ class VGGTrunk(nn.Module):
         before = x
         for layer in self.spec.stem:
             before = x
-            x = max_pool_2x2(x, self.round_up) if layer == "pool" else F.relu(self.stem[layer[0]](x))
+            x = max_pool_2x2(x, self.round_up) if isinstance(layer, str) else F.relu(self.stem[layer[0]](x))
         source = x
         x = max_pool_2x2(before if self.spec.source_is_branch and self.detector else source, self.round_up)
         if self.chroma_norm is not None:
@@ -98,12 +101,11 @@ class VGGDetectorTrunk(nn.Module):
         return source, F.relu(self.fc7(F.relu(self.fc6(x))))
 
 
-class VGGClassifier(nn.Module):
+class VGGClassifier(Network):
     """Inputs as in `config.INPUT_KINDS`, of any size from 224 px -> class logits (N, classes), mean over positions."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.trunk = VGGTrunk(config)
         width = scaled(4096, config.width)
         self.fc1 = nn.Conv2d(self.trunk.out_channels, width, 7)  # a dense layer on 7x7, as a convolution
