@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
+from ..models import Network
 from ..models.config import PUBLISHED_RULES
 from ..utils.files import sha256_of
 from ..weights import WeightsInfo, describe

@@ -19,7 +19,7 @@ from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
-from .reading import READ_OPTIONS, Clock, InputReader, Source, source_name
+from .reading import READ_OPTIONS, Clock, InputReader, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")

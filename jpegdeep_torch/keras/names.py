@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..models import create_model, model_config
 from ..models.layers import L2Normalization
+from ..models.network import Network
 from .reader import Weight
 
 HEADS = ("block4_conv3_norm", "fc7", *(f"conv{i}_2" for i in range(6, 11)))  # what each pair of heads reads

@@ -13,7 +13,7 @@ from .resnet import ResNetTrunk
 from .vgg import VGGDetectorTrunk
 
 
-class SSD(nn.Module):
+class SSD(Network):
     """Inputs as in `config.INPUT_KINDS`, floating point -> (class logits (N, A, C + 1), box offsets (N, A, 4)).
 
     A = 8732 anchors at 300 px, 24564 at 512.  Class 0 is the background; the anchors' order is that of

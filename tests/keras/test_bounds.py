@@ -21,6 +21,7 @@ from tests.keras.files import write
 from tests.keras.tables import network
 
 SMALL = 1 / 32
+pytestmark = pytest.mark.slow  # two to three minutes together
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
