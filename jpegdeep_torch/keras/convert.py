@@ -92,7 +92,7 @@ def convert_keras(
         original = read_original(file, found, settings)
         _refuse(file, found, original, transfer=to is not None)
         if to is None:
-            name, classes = found.model, found.num_classes
+            name, classes, left_out = found.model, found.num_classes, []
             pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
             if found.is_transfer and num_classes is not None:
                 classes = num_classes

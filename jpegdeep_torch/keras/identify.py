@@ -119,7 +119,7 @@ def match(file: KerasFile, model: str, flavour: str) -> Match:
     for row in rows:
         layer = named.get(row.layers[0])
         weight = file.layers[layer].get(row.weight) if layer else None
-        if layer is None or weight is None:
+        if weight is None:
             result.missing.append(row)
             continue
         used.add((layer, row.weight))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ..models import create_model, model_config
 from ..models.layers import L2Normalization
-from ..models.network import Network
 from .reader import Weight
 
 HEADS = ("block4_conv3_norm", "fc7", *(f"conv{i}_2" for i in range(6, 11)))  # what each pair of heads reads
@@ -33,10 +32,6 @@ UNNAMED = {"deconv_cb": ("conv2d_transpose", 0), "deconv_cr": ("conv2d_transpose
 _BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-_Shapes = tuple[tuple[int, ...], ...]
-_Change = Callable[[np.ndarray], np.ndarray]
-
-
 @dataclass(frozen=True)
 class Slot:
     """One of our tensors and where a Keras file keeps it."""
@@ -44,8 +39,8 @@ class Slot:
     key: str  # in our state dict
     layers: tuple[str, ...]  # accepted Keras layer names, the usual one first
     weight: str  # kernel, bias, gamma, ...
-    shapes: _Shapes  # accepted shapes in the file, the usual one first
-    to_torch: _Change
+    shapes: tuple[tuple[int, ...], ...]  # accepted shapes in the file, the usual one first
+    to_torch: Callable[[np.ndarray], np.ndarray]
 
 
 class Piece(NamedTuple):
@@ -57,12 +52,12 @@ class Piece(NamedTuple):
     adapt: Callable[[np.ndarray], np.ndarray] | None = None  # applied first, in Keras's layout
 
 
-def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> _Change:
+def _kernel(spatial: tuple[int, int], channels: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
     """Keras's kernel (rows, columns, a, b), or its flattened dense form, -> ours (b, a, rows, columns)."""
     return lambda value: value.reshape(*spatial, *channels).transpose(3, 2, 0, 1)
 
 
-def _kernel_slot(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[_Shapes, _Change]:
+def _kernel_slot(module: nn.Module) -> tuple[tuple[tuple[int, ...], ...], Callable[[np.ndarray], np.ndarray]]:
     if isinstance(module, nn.Linear):
         out, channels = module.weight.shape
         return ((channels, out), (1, 1, channels, out)), lambda value: value.reshape(channels, out).T
@@ -72,7 +67,7 @@ def _kernel_slot(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[_S
     return (usual, dense), _kernel((rows, columns), (a, b))
 
 
-def keras_names(path: str, model: Network, flavour: str = JPEG_DEEP) -> tuple[str, ...]:
+def keras_names(path: str, model: nn.Module, flavour: str = JPEG_DEEP) -> tuple[str, ...]:
     """The Keras names of the layer that our module at `path` stands for."""
     *_, parent, last = ["", *path.split(".")]
     spec = model.config.trunk
@@ -110,20 +105,20 @@ def slots(name: str, num_classes: int, flavour: str = JPEG_DEEP, width: float = 
     with torch.device("meta"):
         model = create_model(name, num_classes, width=width)
     rows: list[Slot] = []
-    parts: dict[str, tuple[str, _Shapes, _Change]]  # Keras's name of a tensor -> ours, and the rest of its Slot
     for path, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             parts = {kind: (ours, ((module.num_features,),), _same) for kind, ours in _BATCH_NORM.items()}
         elif isinstance(module, L2Normalization):
             parts = {"gamma": ("weight", (tuple(module.weight.shape),), _same)}
         elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            parts = {"kernel": ("weight", *_kernel_slot(module))}
-            if module.bias is not None:
-                parts["bias"] = ("bias", (tuple(module.bias.shape),), _same)
+            parts = {
+                "kernel": ("weight", *_kernel_slot(module)),
+                "bias": ("bias", (tuple(module.bias.shape),), _same),
+            }
         else:
             continue
         layers = keras_names(path, model, flavour)
-        rows += [Slot(f"{path}.{ours}", layers, kind, shapes, change) for kind, (ours, shapes, change) in parts.items()]
+        rows += [Slot(f"{path}.{ours}", layers, kind, *rest) for kind, (ours, *rest) in parts.items()]
     return tuple(rows)
 
 

@@ -19,7 +19,7 @@ _MOST_NAMES = 12  # of a list on one line
 def summary(done: Conversion) -> str:
     """The lines printed after a conversion."""
     info = done.info
-    rows: list[tuple[str, str | None]] = [
+    rows = [
         ("source", f"{done.source} ({done.origin})"),
         ("network", info.model + (f", {info.width:g} times its width" if info.width != 1 else "")),
         ("classes", str(info.num_classes)),

@@ -25,10 +25,10 @@ def plan_transfer(
     pieces: list[Piece] = []
     for slot in slots(to, classes, found.flavour, found.width):
         if dense and slot.layers[0] in _DENSE:
-            source = held.get((_DENSE[slot.layers[0]], slot.weight))
-            if source is not None:
+            theirs, weight = held.get((_DENSE[slot.layers[0]], slot.weight), (None, None))
+            if theirs is not None:
                 cut = functools.partial(dense_to_convolution, channels=slot.shapes[0][-1])
-                pieces.append(Piece(dataclasses.replace(source[0], key=slot.key), source[1], cut))
+                pieces.append(Piece(dataclasses.replace(theirs, key=slot.key), weight, cut))
             continue
         weight = next((held[name, slot.weight][1] for name in slot.layers if (name, slot.weight) in held), None)
         if weight is not None and weight.shape in slot.shapes:

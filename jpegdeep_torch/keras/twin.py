@@ -11,7 +11,6 @@ import importlib
 import os
 import warnings
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -112,9 +111,7 @@ def _closed_over(settings: dict) -> object:
 
 
 def _custom_layers(keras: ModuleType) -> dict[str, type]:
-    Layer: Any = keras.layers.Layer
-
-    class L2Normalization(Layer):
+    class L2Normalization(keras.layers.Layer):
         def build(self, shape):
             self.gamma = self.add_weight(name=f"{self.name}_gamma", shape=(shape[-1],), initializer="ones")
             super().build(shape)
@@ -124,7 +121,7 @@ def _custom_layers(keras: ModuleType) -> dict[str, type]:
 
             return tf.nn.l2_normalize(x, axis=-1) * self.gamma
 
-    class AnchorBoxes(Layer):
+    class AnchorBoxes(keras.layers.Layer):
         def __init__(self, settings, level, **kwargs):
             super().__init__(**kwargs)
             self.settings, self.level = settings, level
@@ -138,7 +135,7 @@ def _custom_layers(keras: ModuleType) -> dict[str, type]:
             boxes = anchor_boxes(self.settings, self.level, *x.shape[1:3])
             return tf.tile(tf.constant(boxes)[None], [tf.shape(x)[0], 1, 1, 1, 1])
 
-    class Fixed(Layer):
+    class Fixed(keras.layers.Layer):
         """A function of ours in a Lambda's place."""
 
         def __init__(self, value, **kwargs):

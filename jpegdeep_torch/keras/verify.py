@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..detection import anchor_boxes, decode_boxes, detect
 from ..errors import CheckpointError
 from ..models import ModelConfig
-from ..models.network import Network
 from ..presets import Preset, prepare_image
 from ..weights import load_model
 from .reader import open_keras
@@ -55,7 +54,7 @@ class Check:
         return f"{self.output}: {self.difference:.2e} (bar {self.bar:g}) {verdict}{self.note and ': ' + self.note}"
 
 
-def run_network(model: Network, inputs: list[np.ndarray], preset: Preset | None = None) -> dict[str, np.ndarray]:
+def run_network(model: nn.Module, inputs: list[np.ndarray], preset: Preset | None = None) -> dict[str, np.ndarray]:
     """Keras's inputs, (1, rows, columns, channels) each -> our answers under the names of BARS.
 
     `preset`: of pixels that are still to be prepared, as ssd_keras's networks take them.
@@ -176,7 +175,7 @@ def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
     """
     config = predictor.config
     with open_keras(source) as file:
-        if file.config is None or not has_network(file.config):
+        if not has_network(file.config):
             raise CheckpointError(
                 f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
                 "compare with stored outputs"

@@ -64,6 +64,7 @@ def test_classifier_to_its_own_detector(kind, tmp_path):
     assert load_model(done.output).config.num_classes == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_classifier_to_every_detector(kind, tmp_path):
     """Layers of the same name and shape are taken, all others are listed as initial; nothing is lost in between."""

@@ -148,6 +148,7 @@ def test_pixels_are_changed_as_torchvision_changes_them():
         assert (torch.from_numpy(out).permute(2, 0, 1).int() - expected.int()).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_crops_are_distributed_as_torchvision_s():
     """Two thousand crops each coefficients: how many there are, their areas and shapes."""
     size, boxes = (240, 320), np.array([[30.0, 40, 120, 150], [200, 100, 260, 190]])

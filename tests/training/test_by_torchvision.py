@@ -78,6 +78,7 @@ def test_extreme_pictures_and_pictures_without_objects(size):
         assert ((mapped >= 0) & (mapped <= 1)).all()
 
 
+@pytest.mark.slow
 def test_training_by_it(tmp_path):
     root = make_voc(tmp_path / "voc", count=4)
     config = write_config(tmp_path, root)
@@ -92,6 +93,7 @@ def test_training_by_it(tmp_path):
         DetectionSamples(images, model, get_preset("voc"), coefficients="native", augmentation=RECIPE)
 
 
+@pytest.mark.slow
 def test_both_libraries_draw_alike():
     """Where objects come to lie is spread the same by OpenCV's draws and by torchvision's: means of 300 images."""
     pixels, boxes = scene()

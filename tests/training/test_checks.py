@@ -279,6 +279,7 @@ def test_a_start_that_failed_leaves_nothing_behind(data, classifier, tmp_path, c
     assert "tensors taken from" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_say_it_once(data, tmp_path):
     config = write_config(tmp_path, data)
     done = train(config, tmp_path / "run", "--set", "run.speed=1", "data.classes=['disc']", processes=2)

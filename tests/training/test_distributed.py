@@ -65,6 +65,7 @@ def run(module: str, config: Path, output: Path, *changes: str, processes: int) 
 
 # A real rate.  The network on pixels learns nothing at it without scaling and clipping.  A ResNet amplifies the last
 # bit by 1e6 in 10 steps, and by 1e9 in 20.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "steps", "changes"),
     [
@@ -78,6 +79,7 @@ def test_in_float64_two_processes_are_one_with_twice_the_batch(photographs, tmp_
     compare(config, tmp_path, f"model.name={model}", f"run.steps_per_epoch={steps}", *changes)
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_for_the_batch_of_all(folders, tmp_path):
     compare(write_config(tmp_path, folders, CLASSIFIER), tmp_path, "model.width=0.06", "optimizer.learning_rate=0.01")
 
@@ -111,6 +113,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_the_sum_s_gradient_counts_every_process_s_loss(tmp_path):
     (tmp_path / "sum.py").write_text(SUM)
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -122,6 +125,7 @@ def test_the_sum_s_gradient_counts_every_process_s_loss(tmp_path):
     assert sorted(done.stdout.splitlines()) == ["0 [3.0, 6.0] [18.0, 36.0]", "1 [3.0, 6.0] [36.0, 72.0]"]
 
 
+@pytest.mark.slow
 def test_nothing_warns_of_what_pytorch_will_remove(photographs, tmp_path):
     config = write_config(tmp_path, photographs, DETECTOR)
     changes = ["model.name=ssd300_resnet50_lcrfa", "run.batch_size=2", "run.steps_per_epoch=2"]

@@ -64,6 +64,7 @@ def test_a_picture_that_cannot_be_read_is_named_in_one_line(damaged, tmp_path, w
     assert line.startswith(f"error: {damaged / 'JPEGImages' / 'image_5.jpg'}: ") and len(line) < 300
 
 
+@pytest.mark.slow
 def test_whichever_process_meets_it_the_picture_is_named(damaged, tmp_path):
     """Seeds deal the picture out to one process or the other; both end, with nothing else to say."""
     config = write_config(tmp_path, damaged)
@@ -111,6 +112,7 @@ def test_weights_that_are_no_numbers_are_never_written(data, tmp_path, changes, 
     assert batch["step"] == 0 and batch["names"][0] in line
 
 
+@pytest.mark.slow
 def test_each_process_saves_the_batch_that_it_is_to_blame_for(data, tmp_path):
     config = write_config(tmp_path, data, TINY.replace("clip_norm = 5.0", ""))
     done = train(config, tmp_path / "run", "--set", "run.batch_size=2", "optimizer.learning_rate=1e30", processes=2)
@@ -123,6 +125,7 @@ def test_each_process_saves_the_batch_that_it_is_to_blame_for(data, tmp_path):
     assert len(names[0]) == len(names[1]) == 2 and not set(names[0]) & set(names[1])
 
 
+@pytest.mark.slow
 def test_the_log_is_json_where_a_class_has_no_objects(data, tmp_path):
     discs = make_voc(tmp_path / "discs", count=2)
     for path in (discs / "Annotations").iterdir():

@@ -61,6 +61,7 @@ def made(tmp_path_factory):
     return make_voc(tmp_path_factory.mktemp("made") / "voc", count=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "coefficients"), [("ssd300_vgg16_dct", "native"), ("ssd300_vgg16", "pixels")])
 def test_the_logged_map_is_that_of_the_evaluating_command(made, tmp_path, model, coefficients, capsys):
     changes = [
@@ -94,6 +95,7 @@ def eight_photographs(bccd: Path, root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "coefficients", "steps"), [("ssd300_resnet50_lcrfa", "native", 110), ("ssd300_resnet50", "pixels", 150)]
 )
@@ -146,6 +148,7 @@ evaluate_every = 30
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "coefficients"), [("vgg16_dct", "native"), ("vgg16", "pixels"), ("vgg16_dct", "reencode")]
 )

@@ -97,6 +97,7 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_weights(whole, tmp_path):
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_run_is_not_written_over(whole, data, tmp_path):
     config, folder = whole
     before = (folder / "log.jsonl").read_bytes()
@@ -114,6 +115,7 @@ def test_a_folder_with_a_run_is_not_written_over(whole, data, tmp_path):
 
 # Fresh weights amplify the last bit: at 5e-4 one process on two threads in place of one is 8e-4 apart, as two processes
 # are.  At these rates both stay below 1e-4, and gradients of half the size would show as 1 and 0.1.
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "rate"), [("ssd300_vgg16_dct", 1e-4), ("ssd300_vgg16", 1e-6)])
 def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, rate):
     config = write_config(tmp_path, data)
@@ -132,6 +134,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data, tmp_path, model, 
     assert curves[1] == pytest.approx(curves[0], abs=1e-4, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_say_how_their_coefficients_came(data, tmp_path):
     config = write_config(tmp_path, data)
     for model, coefficients, expected in (("vgg16_dct", "reencode", "reencode"), ("vgg16_dct", "pixels", "reencode"),
@@ -151,6 +154,7 @@ def test_weights_say_how_their_coefficients_came(data, tmp_path):
         WeightsInfo.from_metadata(held, "f")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_early_stays_as_it_is(data, tmp_path):
     config = write_config(tmp_path, data)
     changes = ["--set", "run.epochs=6", "schedule.stop_after=1", "optimizer.learning_rate=1e-9"]
@@ -170,6 +174,7 @@ def copied(whole, tmp_path):
     return config, tmp_path / "copy"
 
 
+@pytest.mark.slow
 def test_a_run_is_not_gone_on_with_by_another_number_of_processes(copied):
     config, folder = copied
     state = torch.load(folder / "state.pt", weights_only=True)
@@ -181,6 +186,7 @@ def test_a_run_is_not_gone_on_with_by_another_number_of_processes(copied):
     assert train(config, folder, "--resume").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_named_in_one_line(copied):
     config, folder = copied
     whole_state = (folder / "state.pt").read_bytes()
@@ -194,6 +200,7 @@ def test_a_damaged_state_is_named_in_one_line(copied):
         assert lines[0].startswith(f"error: {folder / 'state.pt'}: ") and lines[0].endswith("the state of a run")
 
 
+@pytest.mark.slow
 def test_the_weights_that_a_run_began_with_may_be_gone_when_it_is_gone_on_with(whole, data, tmp_path):
     _, folder = whole
     weights = tmp_path / "weights.safetensors"
@@ -238,6 +245,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_batch(data, tmp_pa
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
+@pytest.mark.slow
 def test_everything_wrong_with_the_data_is_said_before_any_work(data, tmp_path):
     config = write_config(tmp_path, data)
     cases = [

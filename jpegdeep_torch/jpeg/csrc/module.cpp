@@ -278,6 +278,6 @@ PYBIND11_MODULE(_native, m) {
     if (PyBytes_AsStringAndSize(data.ptr(), &bytes, &size) != 0) throw py::error_already_set();
     const py::gil_scoped_release unlocked;
     bare_read(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size));
-  });
+  }, py::arg("data"));
   m.def("kernels", [] { return best_kernels().name; });
 }
