@@ -19,11 +19,11 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 BREAKERS = {  # contract -> new modules that break this one alone
     "imports of the library go down its layers": {"jpegdeep_torch/models/added.py": "from .. import jpeg"},
     "the library knows nothing of laboratory, short forms and tests": {
-        "jpegdeep_torch/added.py": "import eval.benchmark",
+        "jpegdeep_torch/utils/added.py": "import eval.benchmark",
     },
     "no circle of imports": {
-        "jpegdeep_torch/added.py": "from . import added_too",
-        "jpegdeep_torch/added_too.py": "from . import added",
+        "jpegdeep_torch/utils/added.py": "from . import added_too",
+        "jpegdeep_torch/utils/added_too.py": "from . import added",
     },
 }
 
@@ -68,3 +68,11 @@ def test_broken(contract, copy):
     found, said = verdicts(copy)
     assert found == dict.fromkeys(BREAKERS, "KEPT") | {contract: "BROKEN"}, said
     assert Path(next(iter(BREAKERS[contract]))).stem in said.partition("Broken contracts")[2], said
+
+
+def test_a_room_without_a_layer(copy):
+    (copy / "jpegdeep_torch" / "added.py").write_text("from . import errors\n")
+    found, said = verdicts(copy)
+    layers = next(iter(BREAKERS))
+    assert found == dict.fromkeys(BREAKERS, "KEPT") | {layers: "BROKEN"}, said
+    assert "added" in said.partition("Broken contracts")[2], said
