@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from jpegdeep_torch import __version__
 from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.data.classes import COCO_CLASSES, VOC_CLASSES
-from jpegdeep_torch.models import create_model
+from jpegdeep_torch.models import MODELS, create_model
+from jpegdeep_torch.presets import COEFFICIENTS
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg, picture
 
@@ -117,6 +119,26 @@ def test_commands_and_python_run_as_they_stand(place, monkeypatch, capsys):
 def test_files_that_the_readme_links_to_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_table_of_networks_names_them_all():
+    lines = re.findall(r"^\| `(\w+)`( \(512\))? \| (.+?) \|", README, re.M)
+    kinds = {"rgb": "RGB pixels", "dct": "Y, CbCr coefficients", "dct_y": "Y coefficients",
+             "dct_split": "Y, Cb, Cr coefficients"}  # fmt: skip
+    networks = [row for row in lines if row[2] in kinds.values()]
+    named = {name: reads for name, _, reads in networks}
+    named |= {f"ssd300_{name}": reads for name, _, reads in networks}
+    named |= {f"ssd512_{name}": reads for name, larger, reads in networks if larger}
+    assert named == {name: kinds[config.inputs] for name, config in MODELS.items()}
+
+
+def test_the_table_of_coefficients_names_both_ways():
+    table = README.partition("| `--coefficients` |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.M) == list(COEFFICIENTS)
+
+
+def test_the_changelog_begins_with_this_version():
+    assert re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[0] == __version__
 
 
 def spread(row: dict, digits: int) -> str:
