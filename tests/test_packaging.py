@@ -87,9 +87,9 @@ def test_help(user, installed):
 
 
 def test_import(user, installed):
-    code = "import jpegdeep_torch as j; print(j.__file__, j.__version__, j.create_model.__module__)"
+    code = "import jpegdeep_torch as j; print(j.__file__, j.__version__, j.Detector.__module__)"
     assert user(sys.executable, "-c", code).stdout.split() == [
-        str(installed / "jpegdeep_torch" / "__init__.py"), __version__, "jpegdeep_torch.models",
+        str(installed / "jpegdeep_torch" / "__init__.py"), __version__, "jpegdeep_torch.inference.detector",
     ]  # fmt: skip
 
 
