@@ -24,10 +24,12 @@ def run(script: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_damaged_files_give_planes_or_an_error():
     run("fuzz", "--cases", "10000" if FULL else "600")
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_on_eight_threads():
     run("soak", "--files", "10000" if FULL else "1500")
 
