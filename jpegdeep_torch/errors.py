@@ -63,3 +63,7 @@ class TrainingError(JpegDeepError):
 
 class FailedElsewhere(TrainingError):
     """Of several processes that train together, another one cannot go on, and says itself why."""
+
+
+class StreamError(JpegDeepError):
+    """A stream of JPEG frames that cannot be opened or read, or that broke off."""

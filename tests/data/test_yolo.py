@@ -113,7 +113,7 @@ def test_lenient_leaves_out_what_cannot_be_used(tmp_path):
     assert dict(issues.counts) == {
         "unreadable picture": 1, "no JPEG": 1, "unreadable object": 1, "unknown class": 1, "box outside the image": 1,
     }  # fmt: skip
-    with pytest.raises(DatasetError, match="c.png: expected a JPEG"):
+    with pytest.raises(DatasetError, match="expected a JPEG"):
         read_yolo(root, "train")
 
 
