@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..data.annotations import AnnotatedImage, DatasetIssues
-from ..data.coco import coco_results, read_coco
+from ..data.coco import coco_results, read_coco, write_coco_set
 from ..data.imagenet import read_imagenet
 from ..data.voc import read_voc
+from ..data.yolo import is_yolo, read_yolo
 from ..errors import DatasetError, ModelError
 from ..evaluation.average_precision import precision_recall
 from ..evaluation.coco import evaluate_coco, find_evaluator
@@ -45,10 +47,15 @@ Page = tuple[Any, Any, Any, Any]  # headline, table, plots and galleries of `wri
 
 
 def voc(argv: Sequence[str] | None = None) -> None:
-    """Pascal VOC's average precision of a detector, on VOC or any folder laid out like it."""
-    p = _parser(voc, "VOC_ROOT", "with VOCdevkit/VOC2007, VOC2007, or Annotations itself in it")
+    """Pascal VOC's average precision of a detector, on VOC, a folder laid out like it, or a YOLO set."""
+    p = _parser(voc, "ROOT", "with VOCdevkit/VOC2007, VOC2007, Annotations itself, or YOLO's data.yaml in it")
     p.add_argument("--year", help="of a VOCdevkit: 2007, 2012")
-    p.add_argument("--set", dest="image_set", default="test", help="of ImageSets/Main, or 'all' (default: %(default)s)")
+    p.add_argument(
+        "--set",
+        dest="image_set",
+        default="test",
+        help="of ImageSets/Main, or 'all'; of YOLO train, val or test (default: %(default)s)",
+    )
     p.add_argument("--classes", nargs="+", metavar="NAME",
                    help="names of the network's classes, in label order (default: the weights file's)")  # fmt: skip
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
@@ -59,7 +66,7 @@ def voc(argv: Sequence[str] | None = None) -> None:
     if len(names) != detector.config.num_classes:
         raise ModelError(f"--classes: {len(names)} names, expected the network's {detector.config.num_classes}")
     issues = DatasetIssues(args.lenient)
-    images = limited(read_voc(args.root, args.image_set, names, args.year, issues), args.limit)
+    images = limited(_images(args.root, args.image_set, names, args.year, issues), args.limit)
     indices, detections = _predict_all(detector, [image.path for image in images], issues)
     images = [images[index] for index in indices]
     image_names = [image.name for image in images]
@@ -85,7 +92,7 @@ def voc(argv: Sequence[str] | None = None) -> None:
 
 def coco(argv: Sequence[str] | None = None) -> None:
     """COCO's twelve figures of a detector."""
-    p = _parser(coco, "COCO_ROOT", "with annotations/instances_SET.json and SET/ or images/SET/")
+    p = _parser(coco, "ROOT", "with annotations/instances_SET.json and SET/ or images/SET/, or with YOLO's data.yaml")
     p.add_argument("--set", dest="image_set", default="val2017", help="default: %(default)s")
     p.add_argument("--annotations", metavar="FILE", help="the JSON, where it is not annotations/instances_SET.json")
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
@@ -95,13 +102,19 @@ def coco(argv: Sequence[str] | None = None) -> None:
     find_evaluator(args.evaluator)  # before hours of detecting
     detector = load(Detector, args, threshold=args.score)
     issues = DatasetIssues(args.lenient)
-    data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations)
+    folder = tempfile.TemporaryDirectory()  # for the annotation file of a set that has none
+    if is_yolo(args.root):
+        found = read_yolo(args.root, args.image_set, detector.class_names, issues)
+        data = write_coco_set(Path(folder.name, "annotations.json"), found, detector.class_names)
+    else:
+        data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations)
     images = limited(data.images, args.limit)
     indices, detections = _predict_all(detector, [image.path for image in images], issues)
     images, image_ids = [images[index] for index in indices], [data.image_ids[index] for index in indices]
     results = coco_results(detections, image_ids, data.category_ids)
     classes = data.category_ids, data.class_names
-    result = evaluate_coco(data.annotation_file, results, *classes, image_ids, args.evaluator)
+    with folder:
+        result = evaluate_coco(data.annotation_file, results, *classes, image_ids, args.evaluator)
     record = coco_record(result, [image.name for image in images], image_ids)
     table = [{title: row[key] for key, title in _COCO_COLUMNS.items()} for row in record[0]["classes"]]
     print(text_table(table))
@@ -119,6 +132,15 @@ def coco(argv: Sequence[str] | None = None) -> None:
         return headline, table, plots, _galleries(images, matches, data.class_names)
 
     _finish("eval.coco", args, detector, record, issues, page)
+
+
+def _images(
+    root: str, image_set: str, names: Sequence[str], year: str | None, issues: DatasetIssues
+) -> list[AnnotatedImage]:
+    """Of a YOLO set where `root` has a data.yaml, else of VOC."""
+    if is_yolo(root):
+        return read_yolo(root, image_set, names, issues)
+    return read_voc(root, image_set, names, year, issues)
 
 
 def imagenet(argv: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from ..errors import DatasetError
 from .annotations import DatasetIssues
 from .coco import load_coco, objects_by_image
 from .voc import object_names, read_voc_annotation
+from .yolo import find_yolo_config, read_yolo_image
 
 AUTO = "auto"
 Objects = tuple[np.ndarray, list[str]]
@@ -22,7 +23,8 @@ class GroundTruth:
     Objects that cannot be drawn, such as boxes without area, are left out.
 
     Args:
-        where: a folder of VOC XML, a COCO JSON, or 'auto': NAME.xml beside the image and in ../Annotations.
+        where: a folder of VOC XML, a COCO JSON, or 'auto': NAME.xml beside the image or in ../Annotations, or the
+            label file of a YOLO set.
 
     Raises:
         DatasetError: there is neither, or the JSON is not COCO's.
@@ -43,7 +45,8 @@ class GroundTruth:
             return self._coco.get(path.name)
         folders = [self.folder] if self.folder else [path.parent, path.parent.parent / "Annotations"]
         files = (folder / f"{path.stem}.xml" for folder in folders)
-        return next((_read_voc(file, path) for file in files if file.is_file()), None)
+        found = next((_read_voc(file, path) for file in files if file.is_file()), None)
+        return found or (None if self.folder else _read_yolo(path))
 
 
 def _read_voc(annotation: Path, image: Path) -> Objects | None:
@@ -53,6 +56,18 @@ def _read_voc(annotation: Path, image: Path) -> Objects | None:
         return None
     found = read_voc_annotation(annotation, image, names, DatasetIssues(lenient=True))
     return None if found is None else (found.boxes, [names[label - 1] for label in found.labels])
+
+
+def _read_yolo(image: Path) -> Objects | None:
+    try:
+        config = find_yolo_config(image)
+    except DatasetError:
+        return None
+    if config is None:
+        return None
+    labels = {number: number + 1 for number in range(len(config.class_names))}
+    found = read_yolo_image(image, labels, config, DatasetIssues(lenient=True))
+    return None if found is None else (found.boxes, [config.class_names[label - 1] for label in found.labels])
 
 
 def _read_coco(path: Path) -> dict[str, Objects]:

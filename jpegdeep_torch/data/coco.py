@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
+from ..utils.files import write_json
 from .annotations import AnnotatedImage, DatasetIssues, Object, check_box, make_annotated
 
 _SLACK_PX = 1.0  # COCO's boxes come from polygons, and leave the image by parts of a pixel
@@ -168,3 +169,38 @@ def coco_results(
             box = [left, top, round(right - left, 3), round(bottom - top, 3)]
             results.append({"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score})
     return results
+
+
+def write_coco_set(path: Path, images: Sequence[AnnotatedImage], class_names: Sequence[str]) -> CocoSet:
+    """Images of another form as a CocoSet, for COCO's evaluator; `path` is where its annotation file is written."""
+    write_json(path, coco_annotations(images, class_names))
+    ids = list(range(1, len(class_names) + 1))
+    return CocoSet(path, list(images), list(range(1, len(images) + 1)), ids, list(class_names))
+
+
+def coco_annotations(images: Sequence[AnnotatedImage], class_names: Sequence[str]) -> dict[str, Any]:
+    """Annotated images in the form of COCO's annotation file; image ids count from 1, category id = label.
+
+    COCO has no 'difficult': ignored objects become crowds, which count neither way either.  An object's area is that of
+    its box.
+    """
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images, start=1):
+        entries.append(
+            {"id": image_id, "file_name": image.path.name, "height": image.height_px, "width": image.width_px}
+        )
+        for box, label, ignore in zip(image.boxes.tolist(), image.labels.tolist(), image.ignore.tolist()):
+            width, height = box[2] - box[0], box[3] - box[1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": label,
+                    "bbox": [box[0], box[1], width, height],
+                    "area": width * height,
+                    "iscrowd": int(ignore),
+                }
+            )
+    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
+    return {"info": {}, "images": entries, "annotations": annotations, "categories": categories}

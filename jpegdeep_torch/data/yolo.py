@@ -22,6 +22,7 @@ from ..errors import DatasetError, JpegError
 from ..jpeg.header import read_header
 from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
 from .dataset import JPEG_SUFFIXES
+from .reading import READ_OPTIONS
 
 CONFIG_NAME = "data.yaml"
 IMAGE_SETS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # set -> its keys
@@ -112,7 +113,7 @@ def read_yolo(
     labels = _labels_by_number(config, class_names, issues)
     images = []
     for path in _image_files(config, wanted, issues):
-        image = _read_image(path, labels, config, issues)
+        image = read_yolo_image(path, labels, config, issues)
         if image is not None:
             images.append(image)
     if not images:
@@ -184,6 +185,14 @@ def _existing(config: YoloConfig, stated: str) -> Path:
     raise DatasetError(f"{tried[0]}: no such folder or list, but {config.file} names it")
 
 
+def find_yolo_config(image: Path) -> YoloConfig | None:
+    """The data.yaml of the set that `image` is in, up to three folders above the one it lies in."""
+    if not label_file(image).is_file():
+        return None
+    folders = (folder for folder in image.parents[1:4] if is_yolo(folder))
+    return next((read_yolo_config(folder) for folder in folders), None)
+
+
 def label_file(image: Path) -> Path:
     """Where the labels of `image` stand: the last folder called 'images' is 'labels' there, the suffix is .txt."""
     parts = list(image.parts)
@@ -194,9 +203,15 @@ def label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _read_image(path: Path, labels: dict[int, int], config: YoloConfig, issues: DatasetIssues) -> AnnotatedImage | None:
+def read_yolo_image(
+    path: Path, labels: dict[int, int], config: YoloConfig, issues: DatasetIssues
+) -> AnnotatedImage | None:
+    """One image with the objects of its label file; None where it cannot be read and `issues` are lenient.
+
+    labels: {class number of the file: label, from 1}.
+    """
     try:
-        header = read_header(path.read_bytes(), path)
+        header = read_header(path.read_bytes(), path, READ_OPTIONS)
     except OSError as error:
         issues.report("missing picture", f"{path}: cannot be read ({error.strerror or error})")
         return None

@@ -19,7 +19,7 @@ from .optimization import OPTIMIZERS, SCHEDULES
 from .rules import contradictions
 from .samples import TRAINING_COEFFICIENTS
 
-KINDS = ("voc", "coco", "imagenet")
+KINDS = ("voc", "coco", "yolo", "imagenet")
 MONITORS = ("mAP", "accuracy", "validation_loss", "loss")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -28,7 +28,8 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class ImageSet:
     """One set of images: the folder `root`, `set` of it, and, in a VOCdevkit, the `year`.
 
-    ImageNet: `root`/`set` holds a folder for each class.
+    YOLO: `root` holds a data.yaml, `set` is 'train', 'val' or 'test'.  ImageNet: `root`/`set` holds a folder for each
+    class.
     """
 
     root: str

@@ -14,6 +14,7 @@ from ..data.classes import KNOWN_CLASSES
 from ..data.coco import CocoSet, read_coco
 from ..data.imagenet import ClassFolders
 from ..data.voc import class_names_in, find_voc_folder, read_voc
+from ..data.yolo import read_yolo, read_yolo_config
 from ..errors import DatasetError
 from .class_folders import read_folders
 from .config import DataSettings, ImageSet, refuse
@@ -137,13 +138,16 @@ class _Annotated:
             return ()
         # Where no training set is there, the others name the classes, so that these are checked all the same.
         sets = settings.train if len(self.unread) < len(settings.train) else settings.evaluate
-        names: set[str] = set()
+        names: dict[str, None] = {}
         for each in sets:
             try:
-                names |= set(class_names_in(find_voc_folder(each.root, each.year), lenient=True))
+                if settings.kind == "yolo":
+                    names |= dict.fromkeys(read_yolo_config(each.root).class_names)
+                else:
+                    names |= dict.fromkeys(class_names_in(find_voc_folder(each.root, each.year), lenient=True))
             except DatasetError:  # said when the set is read
                 continue
-        return tuple(sorted(names))
+        return tuple(names if settings.kind == "yolo" else sorted(names))  # a data.yaml has an order of its own
 
     def _read(self, sets: Sequence[ImageSet]) -> list[AnnotatedImage]:
         images: list[AnnotatedImage] = []
@@ -158,6 +162,8 @@ class _Annotated:
         return images
 
     def _read_set(self, each: ImageSet) -> list[AnnotatedImage]:
+        if self.settings.kind == "yolo":
+            return read_yolo(each.root, each.set, self.names, self.problems)
         if self.settings.kind == "voc":
             return read_voc(each.root, each.set, self.names, each.year or None, self.problems)
         found = read_coco(each.root, each.set, self.names, self.problems)
