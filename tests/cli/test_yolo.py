@@ -101,10 +101,8 @@ def test_training_reads_what_it_reads_of_the_other_form(forms, tmp_path, capsys)
         read[kind] = read_training_data(load_config(tmp_path / f"{kind}.toml").data)
     assert read["voc"].class_names == read["yolo"].class_names == NAMES
     for a, b in zip(read["voc"].train, read["yolo"].train, strict=True):
-        assert (
-            a.name == b.name and a.labels.tolist() == b.labels.tolist()
+        assert a.name == b.name and a.labels.tolist() == b.labels.tolist()
         assert a.path.read_bytes() == b.path.read_bytes()
-        )
         assert abs(a.boxes - b.boxes).max() < 1e-9
     train([str(tmp_path / "yolo.toml"), "-o", str(tmp_path / "run")])
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
