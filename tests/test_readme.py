@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jpegdeep_torch import __version__
+from jpegdeep_torch import __version__, public
 from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.data.classes import COCO_CLASSES, VOC_CLASSES
 from jpegdeep_torch.models import MODELS, create_model
 from jpegdeep_torch.presets import COEFFICIENTS
+from jpegdeep_torch.training.run import train
 from jpegdeep_torch.weights import save_weights
 from tests.jpeg_samples import jpeg, picture
 
@@ -26,6 +27,8 @@ BCCD = (ROOT / "docs" / "bccd.md").read_text()
 COMMANDS = [line.strip() for line in README.splitlines() if re.match(r"    (python|jpegdeep|make|pip) ", line)]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 BY_CI = {"make throughput", "make test-all"}  # .ci/run
+SMALL_RUN = ["model.width=0.03", "run.epochs=1", "run.steps_per_epoch=1", "run.batch_size=1", "data.workers=0"]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 @pytest.fixture(scope="module")
@@ -97,28 +100,39 @@ def test_commands_and_python_run_as_they_stand(place, monkeypatch, capsys):
         if "onnx" in arguments and importlib.util.find_spec("onnxruntime") is None:
             continue  # an extra that `make test` does not install
         if module == "eval.jpeg_stage":
-            arguments = ["--limit", "1", "--rounds", "1"]
+            arguments += ["--limit", "1", "--rounds", "1"]
         if module == "eval.throughput":
             arguments += ["--models", "ssd300_vgg16_dct", "--weights", "ssd300_vgg16_dct=ckpt.safetensors",
                           "--batch-sizes", "1", "--seconds", "0"]  # fmt: skip
+        if module == "eval.profile":
+            arguments += ["--weights", "ckpt.safetensors", "--batch-size", "1", "--batches", "2", "--workers", "0"]
         if module == "eval.study":
+            module += ".__main__"
             arguments += ["--models", "ssd300_vgg16_dct", "--weights", "ckpt.safetensors", "--batch-sizes", "1",
                           "--base-batch", "1", "--workers", "0", "--seconds", "0", "--parts", "matrix"]  # fmt: skip
         if arguments[:1] == ["train"]:
-            arguments += ["--set", "model.width=0.03", "run.epochs=1", "run.steps_per_epoch=1", "run.batch_size=1",
-                          "data.workers=0"]  # fmt: skip
+            arguments += ["--set", *SMALL_RUN]
         status = run_command(importlib.import_module(module).main, arguments)
         printed = capsys.readouterr()
         assert status == 0, f"{line}: {printed.err}"
         if module == "convert.keras_to_torch" or arguments[:1] == ["convert"]:
             (place / "ckpt.safetensors").write_bytes(detector)  # the rest wants a detector of VOC's classes
+
+    def small(*args, changes, **options):
+        return train(*args, changes=[*changes, *SMALL_RUN], **options)
+
+    monkeypatch.setattr(public, "train", small)
     for code in PYTHON:
         exec(compile(code, "README.md", "exec"), {})
 
 
-def test_files_that_the_readme_links_to_exist():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_files_and_headings_that_documents_link_to_exist(document):
+    text = document.read_text()
+    lines = re.findall(r"^#+ (.*)", text, re.M)
+    headings = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+    for target, heading in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        assert (document.parent / target).exists() if target else heading in headings, target or heading
 
 
 def test_the_table_of_networks_names_them_all():
