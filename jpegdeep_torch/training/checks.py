@@ -11,6 +11,7 @@ import torch
 
 from ..data.classes import KNOWN_CLASSES
 from ..errors import ConfigError, JpegDeepError
+from ..evaluation.coco import find_evaluator
 from .config import DataSettings, Draft, TrainingConfig, refuse
 from .datasets import TrainingData, find_training_data
 from .initialization import check_init
@@ -54,12 +55,14 @@ def check_run(
     if writes and output == "":
         problems.append("no folder to write to, expected `output`")
     if "run.device" in sound:
-        problems += _message(lambda: usable_device(sound["run.device"]))
+        problems += _message("run.device", lambda: usable_device(sound["run.device"]))
+    if sound.get("data.kind") == "coco" and sound.get("data.evaluate") and sound.get("run.evaluate_every"):
+        problems += _message("data.evaluate", find_evaluator)  # or the run would end at its first evaluation
     init = sound.get("model.init")
     goes_on = resume and bool(output) and Path(output, STATE).is_file()  # the file may be gone by then
     if init and not goes_on and {"model.name", "model.width"} <= sound.keys():
         classes = len(data.class_names) if data else None
-        problems += _message(lambda: check_init(init, sound["model.name"], classes, sound["model.width"]))
+        problems += _message("model.init", lambda: check_init(init, sound["model.name"], classes, sound["model.width"]))
     refuse(source, problems)
     return Plan(draft.config, data, [*draft.notes, *data.notes])
 
@@ -88,11 +91,12 @@ def _readable(draft: Draft) -> DataSettings | None:
     return DataSettings(**values | {"classes": classes if named or known else "all"})
 
 
-def _message(check: Callable[[], object]) -> list[str]:
+def _message(key: str, check: Callable[[], object]) -> list[str]:
+    """What `check` finds wrong with the setting `key`, if anything."""
     try:
         check()
     except ConfigError as error:
         return [str(error)]
     except JpegDeepError as error:
-        return [f"model.init: {error}"]
+        return [f"{key}: {error}"]
     return []

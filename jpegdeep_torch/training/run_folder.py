@@ -17,7 +17,7 @@ from ..errors import ConfigError, TrainingError
 from ..utils.distributed import collective_errors
 from ..utils.environment import machine, versions
 from ..utils.files import write_json, written_whole
-from ..utils.settings import differences, parse_toml, to_toml
+from ..utils.settings import changed_settings, parse_toml, to_toml
 from ..weights import save_weights
 from .config import TrainingConfig, with_current_names
 
@@ -162,8 +162,9 @@ def _compared(held: Path, config: TrainingConfig, has_state: bool) -> TrainingCo
         kept = {key: began[key] for key in ("init", "scale_to_data") if key in began}
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **kept))
     now = parse_toml(to_toml(config))
-    differing = [(key, was, is_) for key, was, is_ in differences(before, now) if key not in _FREE]
-    if differing:
-        changes = "; ".join(f"{key}: there {was!r}, now {is_!r}" for key, was, is_ in differing)
-        raise TrainingError(f"{held.parent}: holds a run of other settings ({changes}); choose another folder")
+    changes = changed_settings(before, now, ignored=_FREE, text="{}: there {!r}, now {!r}")
+    if changes:
+        raise TrainingError(
+            f"{held.parent}: holds a run of other settings ({'; '.join(changes)}); choose another folder"
+        )
     return config

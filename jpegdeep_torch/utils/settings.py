@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DatasetError
+from .files import write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -215,21 +215,36 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
     return found
 
 
+def changed_settings(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    *,
+    ignored: Collection[str] = (),
+    text: str = "{} was {!r}, is {!r}",
+) -> list[str]:
+    """One text for each setting that is not what it was.
+
+    Args:
+        before: the settings that a folder was begun with.
+        now: those that it is asked to go on with.
+        ignored: whole names of settings that may differ, such as 'run.device'.
+        text: takes the setting's whole name, its value in `before` and its value in `now`.
+    """
+    return [text.format(*each) for each in differences(before, now) if each[0] not in ignored]
+
+
 def check_settings(path: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
     """Keeps a run's settings in `path`; DatasetError where a run with others is there already."""
-    text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-    if path.exists() and not overwrite:
-        try:
-            old = json.loads(path.read_bytes())
-        except ValueError:
-            old = {}
-        differing = [key for key in sorted(settings) if old.get(key) != settings[key]]
-        if differing:
-            shown = ", ".join(f"{key} was {old.get(key)!r}, is {settings[key]!r}" for key in differing)
-            raise DatasetError(
-                f"{path.parent}: holds a run with other settings ({shown}); choose another folder, or overwrite"
-            )
+    if not path.exists() or overwrite:
+        write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        held = json.loads(path.read_bytes())
+    except ValueError:
+        held = {}
+    before = {key: held.get(key) for key in settings} if isinstance(held, dict) else {}
+    if changes := changed_settings(before, settings):
+        shown = ", ".join(changes)
+        raise DatasetError(
+            f"{path.parent}: holds a run with other settings ({shown}); choose another folder, or overwrite"
+        )

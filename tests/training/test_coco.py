@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from jpegdeep_torch.cli.evaluate import coco as eval_coco
 from jpegdeep_torch.data.voc import read_voc
+from jpegdeep_torch.errors import ConfigError
 from jpegdeep_torch.evaluation.voc import evaluate_voc
 from jpegdeep_torch.inference.detector import Detector
-from jpegdeep_torch.training.run import train
+from jpegdeep_torch.training.report import Display
+from jpegdeep_torch.training.run import make_plan, read_for_all, train
 from jpegdeep_torch.training.run_folder import read_log
 from tests.training.make_dataset import CLASSES, make_voc
 
@@ -46,10 +49,9 @@ def coco(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(coco, tmp_path_factory):
-    """A short run on it that has learnt something."""
+def config(coco):
     sets = {name: [{"root": str(coco), "set": name_of}] for name, name_of in (("train", "train"), ("evaluate", "val"))}
-    config = {
+    return {
         "model": {"name": "ssd300_vgg16_dct", "width": 0.0625, "scale_to_data": True},
         "data": {"kind": "coco", "preset": "coco", "workers": 0, **sets},
         "augmentation": {"enabled": False},
@@ -57,6 +59,11 @@ def run(coco, tmp_path_factory):
         "schedule": {"kind": "constant"},
         "run": {"batch_size": 5, "steps_per_epoch": 40, "epochs": 1, "threads": 1, "log_steps": 10},
     }
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    """A short run on it that has learnt something."""
     return train(config, output=tmp_path_factory.mktemp("run") / "run")
 
 
@@ -80,3 +87,13 @@ def test_they_are_not_voc_s(run, coco):
     found = Detector.load(run.last, workers=0).predict([image.path for image in images])
     before = evaluate_voc(images, [{k: v.numpy() for k, v in each.items()} for each in found], CLASSES).mean["area"]
     assert np.isfinite(before) and abs(before - logged["mAP"]) > 1e-3
+
+
+def test_without_an_evaluator_the_run_does_not_begin(config, tmp_path, monkeypatch):
+    for module in ("hotcoco", "pycocotools", "pycocotools.coco"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it is an ImportError
+    with pytest.raises(ConfigError, match=r"data\.evaluate: .*hotcoco or pycocotools.*pip install '.*\[eval\]'"):
+        train(config, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    draft = read_for_all(config, output=tmp_path / "run", changes=["run.evaluate_every=0"])
+    assert make_plan(config, draft, writes=True, resume=False, display=Display()).data.coco  # nothing is evaluated

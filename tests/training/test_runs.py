@@ -148,7 +148,7 @@ def test_weights_say_how_their_coefficients_came(data, tmp_path):
         ]
         done = train(config, output, "--set", *changes)
         assert done.returncode == 0, done.stderr
-        assert read_info(output / "last.safetensors").dct == expected
+        assert read_info(output / "last.safetensors").coefficients == expected
     held = read_info(output / "last.safetensors").to_metadata() | {"coefficients": "neither"}
     with pytest.raises(CheckpointError, match="unknown coefficients 'neither', expected"):
         WeightsInfo.from_metadata(held, "f")
