@@ -101,7 +101,7 @@ def compare(config: Path, folder: Path, *changes: str) -> None:
 
 SUM = """
 import sys, torch, torch.distributed as dist
-from jpegdeep_torch.training.distributed import differentiable_sum
+from jpegdeep_torch.training.synchronized import differentiable_sum
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 x = torch.tensor([1.0, 2.0], requires_grad=True)
