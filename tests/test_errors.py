@@ -27,7 +27,7 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind._
 
 
 def made(kind: type[JpegDeepError]) -> JpegDeepError:
-    return kind("photo.jpg", "is cut short") if kind is JpegError else kind(LINE)
+    return kind("photo.jpg", "is cut short") if issubclass(kind, JpegError) else kind(LINE)
 
 
 def _raise(kind: type[JpegDeepError]) -> None:
