@@ -102,18 +102,17 @@ def coco(argv: Sequence[str] | None = None) -> None:
     find_evaluator(args.evaluator)  # before hours of detecting
     detector = load(Detector, args, threshold=args.score)
     issues = DatasetIssues(args.lenient)
-    folder = tempfile.TemporaryDirectory()  # for the annotation file of a set that has none
-    if is_yolo(args.root):
-        found = read_yolo(args.root, args.image_set, detector.class_names, issues)
-        data = write_coco_set(Path(folder.name, "annotations.json"), found, detector.class_names)
-    else:
-        data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations)
-    images = limited(data.images, args.limit)
-    indices, detections = _predict_all(detector, [image.path for image in images], issues)
-    images, image_ids = [images[index] for index in indices], [data.image_ids[index] for index in indices]
-    results = coco_results(detections, image_ids, data.category_ids)
-    classes = data.category_ids, data.class_names
-    with folder:
+    with tempfile.TemporaryDirectory() as folder:  # for the annotation file of a set that has none
+        if is_yolo(args.root):
+            found = read_yolo(args.root, args.image_set, detector.class_names, issues)
+            data = write_coco_set(Path(folder, "annotations.json"), found, detector.class_names)
+        else:
+            data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations)
+        images = limited(data.images, args.limit)
+        indices, detections = _predict_all(detector, [image.path for image in images], issues)
+        images, image_ids = [images[index] for index in indices], [data.image_ids[index] for index in indices]
+        results = coco_results(detections, image_ids, data.category_ids)
+        classes = data.category_ids, data.class_names
         result = evaluate_coco(data.annotation_file, results, *classes, image_ids, args.evaluator)
     record = coco_record(result, [image.name for image in images], image_ids)
     table = [{title: row[key] for key, title in _COCO_COLUMNS.items()} for row in record[0]["classes"]]
