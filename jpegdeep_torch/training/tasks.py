@@ -158,7 +158,7 @@ class DetectionTask(Task):
         id_of = dict(zip((image.path for image in coco.images), coco.image_ids))
         image_ids = [id_of[image.path] for image in self.data.evaluate]
         rows = coco_results(found, image_ids, coco.category_ids)
-        result = evaluate_coco(coco.annotation_file, rows, coco.category_ids, coco.class_names, image_ids)
+        result = evaluate_coco(coco.annotations, rows, coco.category_ids, coco.class_names, image_ids)
         return {"mAP": result.figures["AP"], **result.figures, **{f"AP/{c.name}": c.ap for c in result.classes}}
 
 
