@@ -46,9 +46,7 @@ def test_what_is_installed_by_default_is_permissive():
     assert len(found) >= len(PROJECT["dependencies"]) - 1  # tomli is for an older Python alone
     licences = {name: licence_of(distribution) for name, distribution in found.items()}
     refused = {
-        name: text[:80]
-        for name, text in licences.items()
-        if RESTRICTED.search(text) or not PERMISSIVE.search(text)
+        name: text[:80] for name, text in licences.items() if RESTRICTED.search(text) or not PERMISSIVE.search(text)
     }
     assert refused == {}
 
