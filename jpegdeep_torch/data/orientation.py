@@ -7,7 +7,7 @@ others as it is seen, upright.  The width and height that an annotation states t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -27,11 +27,20 @@ _TOGETHER, _THREADS = 200, 4  # a cold disk or a network answers several readers
 T = TypeVar("T")
 
 
-def look_at_files(look: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[list[T]]:
-    """What `look` gives for each file, in order, 200 at a time; several threads call it."""
+def look_at_files(
+    look: Callable[[Path], T], paths: Sequence[Path], progress: Callable[[int], object] = lambda files: None
+) -> list[T]:
+    """What `look` gives for each file, in order; several threads call it.
+
+    progress: called with the number of files looked at since the last call.
+    """
+    found: list[T] = []
     parts = [paths[i : i + _TOGETHER] for i in range(0, len(paths), _TOGETHER)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(lambda part: [look(path) for path in part], parts)
+        for part in pool.map(lambda part: [look(path) for path in part], parts):
+            progress(len(part))
+            found += part
+    return found
 
 
 def read_start(path: Path) -> bytes:
@@ -94,7 +103,7 @@ def find_turns(
         except JpegError:
             return None
 
-    headers = [header for part in look_at_files(look, [image.path for image in images]) for header in part]
+    headers = look_at_files(look, [image.path for image in images])
     orientation = orientation or _told_by_sizes(zip(images, headers))
     turns: list[int | None] = []
     for image, header in zip(images, headers):
