@@ -3,7 +3,7 @@
 from .geometry import Resize
 from .header import check_jpeg, read_header
 from .network_input import DctInput, read_dct
-from .options import JpegWarning, ReadOptions
+from .options import JpegWarning, ReadOptions, WarningCounts
 from .planes import Planes
 from .quantization import standard_tables
 from .reader import read_many, read_planes
@@ -16,6 +16,7 @@ __all__ = [
     "Planes",
     "ReadOptions",
     "Resize",
+    "WarningCounts",
     "check_jpeg",
     "read_dct",
     "read_header",

@@ -115,6 +115,7 @@ class _Samples(Dataset, ABC):
             taken,
             preset if coefficients == "pixels" else dataclasses.replace(preset, coefficients=coefficients),
             decoder,
+            READ_OPTIONS,
         )
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
