@@ -32,11 +32,12 @@ from ..evaluation.voc import evaluate_voc, write_submission
 from ..inference.classifier import Classifier
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
+from ..jpeg import WarningCounts
 from ..jpeg.options import ORIENTATIONS
 from ..utils.files import write_json
 from ..utils.text_table import text_table
 from .command import Parser
-from .common import limited, load, predictor_parser, progress_bar, run_settings
+from .common import limited, load, predictor_parser, print_warnings, progress_bar, run_settings
 
 _VOC_COLUMNS = {
     "name": "class", "objects": "objects", "detections": "detections", "hits": "hits",
@@ -188,13 +189,15 @@ def _predict_all(
     predictor: Predictor, paths: list[Path], issues: DatasetIssues
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """(indices of the images that can be read, what was found in each); the others go to `issues`."""
-    indices, found = [], []
+    indices, found, warnings = [], [], WarningCounts()
     for prediction in progress_bar(predictor.stream(paths, on_error="report"), total=len(paths), desc="predicting"):
         if prediction.error is not None:
             issues.report("unreadable picture", str(prediction.error))
         else:
             indices.append(prediction.index)
             found.append(prediction.value)
+            warnings.add(prediction.name, prediction.warnings)
+    print_warnings(warnings)
     if not found:
         raise DatasetError("no picture of the data set can be read")
     return indices, found
