@@ -15,7 +15,7 @@ from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
 from jpegdeep_torch.training.run_folder import read_log
-from jpegdeep_torch.training.samples import DetectionSamples, Reported, TrainingBatch
+from jpegdeep_torch.training.samples import DetectionSamples, ReturningErrors, TrainingBatch
 from tests.training.make_dataset import CLASSES, make_voc
 from tests.training.runs import TINY, train, write_config
 
@@ -50,7 +50,7 @@ def test_errors_of_workers_come_as_they_are(data, tmp_path, workers):
         images, model_config("ssd300_vgg16_dct"), get_preset("voc"), augmentation=AugmentationConfig.none()
     )
     keys = [[(0, 0)], [(1, 0)], [(2, 0)], [(3, 0)]]
-    found = list(batch_loader(Reported(samples), keys, workers, torch.device("cpu")))
+    found = list(batch_loader(ReturningErrors(samples), keys, workers, torch.device("cpu")))
     assert [type(item) for item in found] == [TrainingBatch, JpegError, DatasetError, TrainingBatch]
     assert str(found[1]).startswith(f"{tmp_path / 'short.jpg'}: ") and "expected 320x111" in str(found[2])
 
