@@ -1,7 +1,8 @@
-"""Annotated images written as data sets: in VOC's, COCO's and YOLO's form."""
+"""Annotated images written as data sets: in VOC's, COCO's and YOLO's form, all objects alike."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ def write_voc(root: Path, images: Sequence[AnnotatedImage], names: Sequence[str]
 def write_coco(root: Path, images: Sequence[AnnotatedImage], names: Sequence[str], image_set: str = "test") -> Path:
     for folder in ("annotations", image_set):
         (root / folder).mkdir(parents=True)
-    (root / "annotations" / f"instances_{image_set}.json").write_text(json.dumps(export_coco(images, names)))
+    alike = [dataclasses.replace(image, ignore=image.ignore & False) for image in images]
+    (root / "annotations" / f"instances_{image_set}.json").write_text(json.dumps(export_coco(alike, names)))
     for image in images:
         (root / image_set / image.path.name).write_bytes(image.path.read_bytes())
     return root
@@ -39,7 +41,9 @@ def write_coco(root: Path, images: Sequence[AnnotatedImage], names: Sequence[str
 def write_yolo(root: Path, images: Sequence[AnnotatedImage], names: Sequence[str], image_set: str = "test") -> Path:
     for folder in ("images", "labels"):
         (root / image_set / folder).mkdir(parents=True)
-    (root / "data.yaml").write_text(f"train: {image_set}/images\n{image_set}: {image_set}/images\nnames: {list(names)}\n")
+    (root / "data.yaml").write_text(
+        f"train: {image_set}/images\n{image_set}: {image_set}/images\nnames: {list(names)}\n"
+    )
     for image in images:
         width, height, lines = image.width_px, image.height_px, []
         for (x0, y0, x1, y1), label in zip(image.boxes.tolist(), image.labels.tolist()):
