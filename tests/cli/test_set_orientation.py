@@ -21,7 +21,7 @@ FORMS = {"voc": (write_voc, eval_voc, 1), "coco": (write_coco, eval_coco, 0), "y
 
 @pytest.fixture(scope="module")
 def photographs(dataset, tmp_path_factory):
-    """photographs(first_px) -> the images of tests/conftest.py, turned by a quarter, annotated upright and as stored."""
+    """photographs(first_px) -> the images of tests/conftest.py, turned by a quarter, annotated both ways."""
     folder, found = tmp_path_factory.mktemp("lying"), []
     for image in read_voc(dataset, "test", NAMES):
         with Image.open(image.path) as upright:

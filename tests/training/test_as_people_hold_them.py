@@ -14,6 +14,7 @@ from jpegdeep_torch.training.run import train
 from tests.training.make_dataset import make_voc
 
 UNREADABLE = ("truncated_50", "zero_filled_tail", "height_too_big_16", "really_a_png", "html_404", "precision_12_sof1")
+SIZES = {"exif_orient_6": (176, 240), "height_too_big_16": (240, 192)}  # of the others 240x176
 READABLE = ("exif_orient_6", "cmyk_adobe0", "sos_0_0_0_samsung", "no_eoi")
 
 
@@ -24,7 +25,7 @@ def held(root: Path, cases: Path) -> Path:
     for number, case in enumerate((*UNREADABLE, *READABLE)):
         names.insert(19 * number, case)
         shutil.copy(cases / f"{case}.jpg", root / "JPEGImages")
-        width, height = (176, 240) if case == "exif_orient_6" else (240, 176)
+        width, height = SIZES.get(case, (240, 176))
         (root / "Annotations" / f"{case}.xml").write_text(
             f"<annotation><size><width>{width}</width><height>{height}</height></size><object><name>disc</name><bndbox>"
             "<xmin>20</xmin><ymin>30</ymin><xmax>120</xmax><ymax>140</ymax></bndbox></object></annotation>"
