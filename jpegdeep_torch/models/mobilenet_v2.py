@@ -1,0 +1,92 @@
+"""MobileNetV2 (arXiv 1801.04381): inverted residuals, trunk and classifier.
+
+The tensors have the names of torchvision's `mobilenet_v2`, whose weights fit as they are.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .config import MobileNetTrunk as MobileNetSpec
+from .config import ModelConfig
+from .layers import given, mean_over_positions, scaled
+from .network import Network
+
+FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32 = "7", "14"  # the blocks that halve the maps of stride 8 and of stride 16
+LAST = "17"
+
+
+class ConvNormActivation(nn.Sequential):
+    """A convolution without bias that keeps the size but for its stride, batch normalisation, min(max(x, 0), 6)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1):
+        super().__init__(
+            nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU6(inplace=True),
+        )
+
+
+class InvertedResidual(nn.Module):
+    """1x1 up to `expand` times the channels, 3x3 for each channel alone, 1x1 down; with a shortcut where it fits."""
+
+    def __init__(self, channels: int, out: int, stride: int, expand: int):
+        super().__init__()
+        inside = channels * expand
+        self.has_shortcut = stride == 1 and channels == out
+        expansion = [ConvNormActivation(channels, inside, 1)] if expand > 1 else []
+        self.conv = nn.Sequential(
+            *expansion,
+            ConvNormActivation(inside, inside, 3, stride, groups=inside),
+            nn.Conv2d(inside, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.inside, self.out = inside, out  # channels
+
+    def expanded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(what `forward` gives, the map inside it in front of the 3x3), for a block that expands."""
+        inside = y = self.conv[0](x)
+        for layer in self.conv[1:]:
+            y = layer(y)
+        return (x + y if self.has_shortcut else y), inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return x + y if self.has_shortcut else y
+
+
+def trunk_layers(config: ModelConfig) -> nn.ModuleDict:
+    """MobileNetV2's convolution '0', blocks '1' to '17' and, in a classifier, the convolution '18', by these names."""
+    assert isinstance(config.trunk, MobileNetSpec)
+    spec, width = config.trunk, config.width
+    channels = scaled(spec.first, width)
+    layers = nn.ModuleDict({"0": ConvNormActivation(3, channels, 3, stride=2)})
+    for stage in spec.blocks:
+        out = scaled(stage.out, width)
+        for i in range(stage.repeats):
+            layers[str(len(layers))] = InvertedResidual(channels, out, 1 if i else stage.stride, stage.expand)
+            channels = out
+    if config.task == "classifier":
+        layers[str(len(layers))] = ConvNormActivation(channels, last_channels(config), 1)
+    return layers
+
+
+def last_channels(config: ModelConfig) -> int:
+    """Of the classifier's last convolution."""
+    assert isinstance(config.trunk, MobileNetSpec)
+    return scaled(config.trunk.last, config.width)
+
+
+class MobileNetV2Classifier(Network):
+    """Inputs as in `config.INPUT_KINDS`, of any size -> class logits (N, classes), from the mean over positions."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.features = trunk_layers(config)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last_channels(config), config.num_classes))
+
+    def forward(self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None) -> Tensor:
+        (x,) = given(image_or_luma, chroma_or_cb, cr)
+        for layer in self.features.values():
+            x = layer(x)
+        return self.classifier(mean_over_positions(x))
