@@ -163,11 +163,12 @@ class InvertedResiduals:
 
 @dataclass(frozen=True)
 class MobileNetTrunk:
-    """A MobileNetV2 trunk (arXiv 1801.04381, table 2)."""
+    """A MobileNetV2 trunk (arXiv 1801.04381, table 2); a DCT network has a `stem` in place of its layers 0 to 6."""
 
     blocks: tuple[InvertedResiduals, ...]
     first: int = 32  # channels of the first convolution
     last: int = 1280  # channels of the classifier's last convolution, which detectors do without
+    stem: str = ""  # a key of stems.STEMS
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,9 @@ _MOBILENET_BLOCKS = tuple(
 )  # fmt: skip
 _MOBILENET = {
     "mobilenet_v2": ("rgb", MobileNetTrunk(_MOBILENET_BLOCKS)),
+    "mobilenet_v2_dct": ("dct", MobileNetTrunk(_MOBILENET_BLOCKS, stem="medium")),
+    "mobilenet_v2_dct_small": ("dct", MobileNetTrunk(_MOBILENET_BLOCKS, stem="small")),
+    "mobilenet_v2_dct_y": ("dct_y", MobileNetTrunk(_MOBILENET_BLOCKS, stem="small")),
 }
 
 

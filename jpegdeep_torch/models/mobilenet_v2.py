@@ -1,6 +1,6 @@
 """MobileNetV2 (arXiv 1801.04381): inverted residuals, trunk and classifier.
 
-The tensors have the names of torchvision's `mobilenet_v2`, whose weights fit as they are.
+The tensors have the names of torchvision's `mobilenet_v2`, whose weights fit as they are; those of a stem come on top.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from .config import MobileNetTrunk as MobileNetSpec
 from .config import ModelConfig
 from .layers import given, mean_over_positions, scaled
 from .network import Network
+from .stems import DCTStem
 
 FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32 = "7", "14"  # the blocks that halve the maps of stride 8 and of stride 16
-LAST = "17"
 
 
 class ConvNormActivation(nn.Sequential):
@@ -41,7 +41,7 @@ class InvertedResidual(nn.Module):
             nn.Conv2d(inside, out, 1, bias=False),
             nn.BatchNorm2d(out),
         )
-        self.inside, self.out = inside, out  # channels
+        self.inside = inside  # channels
 
     def expanded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(what `forward` gives, the map inside it in front of the 3x3), for a block that expands."""
@@ -55,38 +55,56 @@ class InvertedResidual(nn.Module):
         return x + y if self.has_shortcut else y
 
 
-def trunk_layers(config: ModelConfig) -> nn.ModuleDict:
-    """MobileNetV2's convolution '0', blocks '1' to '17' and, in a classifier, the convolution '18', by these names."""
-    assert isinstance(config.trunk, MobileNetSpec)
-    spec, width = config.trunk, config.width
-    channels = scaled(spec.first, width)
-    layers = nn.ModuleDict({"0": ConvNormActivation(3, channels, 3, stride=2)})
-    for stage in spec.blocks:
-        out = scaled(stage.out, width)
-        for i in range(stage.repeats):
-            layers[str(len(layers))] = InvertedResidual(channels, out, 1 if i else stage.stride, stage.expand)
-            channels = out
-    if config.task == "classifier":
-        layers[str(len(layers))] = ConvNormActivation(channels, last_channels(config), 1)
-    return layers
+class MobileNetV2(Network):
+    """The trunk: MobileNetV2's layers by torchvision's names, '0' to '17', and, in a classifier, '18'.
+
+    In a DCT network, `stem` stands in place of the layers '0' to '6', and gives what the last of them gives.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        assert isinstance(config.trunk, MobileNetSpec)
+        spec, width = config.trunk, config.width
+        channels = scaled(spec.first, width)
+        layers: dict[str, nn.Module] = {"0": ConvNormActivation(3, channels, 3, stride=2)}
+        entry = channels
+        for stage in spec.blocks:
+            out = scaled(stage.out, width)
+            for i in range(stage.repeats):
+                if str(len(layers)) == FIRST_OF_STRIDE_16:
+                    entry = channels
+                layers[str(len(layers))] = InvertedResidual(channels, out, 1 if i else stage.stride, stage.expand)
+                channels = out
+        self.out_channels = channels
+        if config.task == "classifier":
+            self.out_channels = scaled(spec.last, width)
+            layers[str(len(layers))] = ConvNormActivation(channels, self.out_channels, 1)
+        self.stem: DCTStem | None = None
+        if spec.stem:
+            self.stem = DCTStem(spec.stem, entry, chroma=config.inputs == "dct", width=width)
+            layers = {name: layer for name, layer in layers.items() if int(name) >= int(FIRST_OF_STRIDE_16)}
+        self.features = nn.ModuleDict(layers)
+
+    def block(self, name: str) -> InvertedResidual:
+        """The block `name` of `features`."""
+        block = self.features[name]
+        assert isinstance(block, InvertedResidual)
+        return block
+
+    def entry(self, *inputs: Tensor) -> Tensor:
+        """What the first of `features` takes: the image, or the stem's map."""
+        return inputs[0] if self.stem is None else self.stem(*inputs)
 
 
-def last_channels(config: ModelConfig) -> int:
-    """Of the classifier's last convolution."""
-    assert isinstance(config.trunk, MobileNetSpec)
-    return scaled(config.trunk.last, config.width)
-
-
-class MobileNetV2Classifier(Network):
+class MobileNetV2Classifier(MobileNetV2):
     """Inputs as in `config.INPUT_KINDS`, of any size -> class logits (N, classes), from the mean over positions."""
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)
-        self.features = trunk_layers(config)
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last_channels(config), config.num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.out_channels, config.num_classes))
 
     def forward(self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None) -> Tensor:
-        (x,) = given(image_or_luma, chroma_or_cb, cr)
+        x = self.entry(*given(image_or_luma, chroma_or_cb, cr))
         for layer in self.features.values():
             x = layer(x)
         return self.classifier(mean_over_positions(x))

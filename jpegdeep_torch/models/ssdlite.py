@@ -7,15 +7,7 @@ from torch import Tensor, nn
 
 from .config import SSDLITE_EXTRA_LAYERS, ModelConfig
 from .layers import given, scaled
-from .mobilenet_v2 import (
-    FIRST_OF_STRIDE_16,
-    FIRST_OF_STRIDE_32,
-    LAST,
-    ConvNormActivation,
-    InvertedResidual,
-    trunk_layers,
-)
-from .network import Network
+from .mobilenet_v2 import FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32, ConvNormActivation, MobileNetV2
 from .ssd import rows
 
 
@@ -40,7 +32,7 @@ class SeparableConv2d(nn.Module):
         return self.pointwise(self.depthwise(x))
 
 
-class SSDLite(Network):
+class SSDLite(MobileNetV2):
     """Inputs and outputs as of `ssd.SSD`, over MobileNetV2.
 
     The first two maps are those inside the blocks that halve them, after their expansion, as SSDLite takes them.
@@ -48,10 +40,8 @@ class SSDLite(Network):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)
-        self.features = trunk_layers(config)
-        maps = [self._block(name).inside for name in (FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32)]
-        channels = self._block(LAST).out
-        maps.append(channels)
+        channels = self.out_channels
+        maps = [*(self.block(name).inside for name in (FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32)), channels]
         self.extras = nn.ModuleDict()
         for layer in SSDLITE_EXTRA_LAYERS[config.image_size]:
             squeeze, out = scaled(layer.squeeze, config.width), scaled(layer.out, config.width)
@@ -67,18 +57,13 @@ class SSDLite(Network):
         self.class_heads = nn.ModuleList(SeparableConv2d(c, n * outputs) for c, n in zip(maps, boxes))
         self.box_heads = nn.ModuleList(SeparableConv2d(c, n * 4) for c, n in zip(maps, boxes))
 
-    def _block(self, name: str) -> InvertedResidual:
-        block = self.features[name]
-        assert isinstance(block, InvertedResidual)
-        return block
-
     def feature_maps(self, *inputs: Tensor) -> list[Tensor]:
         """The maps that the heads read, as `config.feature_maps` lists them."""
-        (x,) = inputs
+        x = self.entry(*inputs)
         maps = []
         for name, layer in self.features.items():
             if name in (FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32):
-                x, inside = self._block(name).expanded(x)
+                x, inside = self.block(name).expanded(x)
                 maps.append(inside)
             else:
                 x = layer(x)
