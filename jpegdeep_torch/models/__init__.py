@@ -56,7 +56,8 @@ def create_model(
         anchor_scales: of a detector: seven growing fractions of the image side, or 'voc' or 'coco'; by default the
             weights file's, else 'voc'.
         width: multiplies the channels; by default the weights file's, else 1.0, the published network.
-        weights: a safetensors file of `save_weights` or of the converter; without one the weights are fresh.
+        weights: a safetensors file of `save_weights` or of the converter.  `jpegdeep_torch.create_model` also takes the
+            name of weights, such as 'torchvision'.  Without weights they are fresh.
         seed: makes fresh weights repeatable, without touching PyTorch's global generator.
 
     Returns:
@@ -64,7 +65,7 @@ def create_model(
 
     Raises:
         ModelError: the name is unknown, an argument impossible, or the file holds another network than was asked for.
-        CheckpointError: the file cannot be used.
+        CheckpointError: the weights cannot be used.
     """
     if weights is None:
         return _build(_checked(name, num_classes, anchor_scales, 1.0 if width is None else width), seed)
