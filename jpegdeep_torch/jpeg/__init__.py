@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .geometry import Resize
 from .header import check_jpeg, read_header
 from .network_input import DctInput, read_dct
-from .options import JpegWarning, ReadOptions
+from .options import JpegWarning, ReadOptions, WarningCounts
 from .planes import Planes
 from .quantization import standard_tables
 from .reader import read_many, read_planes
@@ -25,6 +25,7 @@ __all__ = [
     "Planes",
     "ReadOptions",
     "Resize",
+    "WarningCounts",
     "check_jpeg",
     "read_dct",
     "read_header",
