@@ -19,10 +19,11 @@ from .jpeg import JpegWarning, Planes, ReadOptions, read_dct, read_many, read_pl
 from .keras import convert_keras
 from .models import list_models
 from .presets import PRESETS, get_preset
-from .torch_checkpoints import convert_torch, create_model
+from .pretrained import create_model, load_model
+from .torch_checkpoints import convert_torch
 from .training.run import TrainingResult, train
 from .utils.memory import keep_freed_memory
-from .weights import load_model, load_weights, read_info, save_weights
+from .weights import load_weights, read_info, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
