@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jpegdeep_torch.training.report import Display
+from jpegdeep_torch.training.report import Callbacks
 from jpegdeep_torch.training.run import train
 from tests.training.make_dataset import make_voc
 
@@ -44,7 +44,7 @@ def test_a_lenient_run_is_one_without_what_cannot_be_read(shared, tmp_path):
             "data": {"kind": "voc", "train": [{"root": str(root), "set": image_set}], "workers": 0, "lenient": True},
             "run": {"batch_size": 10, "epochs": 1, "threads": 1, "device": "cpu"},  # once through all of them
         }
-        done = train(config, output=tmp_path / image_set, display=Display(said.append))
+        done = train(config, output=tmp_path / image_set, callbacks=Callbacks(said.append))
         weights.append(load_file(done.last))
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
     lines = "\n".join(said)

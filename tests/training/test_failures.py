@@ -16,7 +16,7 @@ from jpegdeep_torch.errors import ConfigError, DatasetError, JpegError
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
-from jpegdeep_torch.training.report import Display
+from jpegdeep_torch.training.report import Callbacks
 from jpegdeep_torch.training.run import train as run_training
 from jpegdeep_torch.training.run_folder import read_log
 from jpegdeep_torch.training.samples import DetectionSamples, ReturningErrors, TrainingBatch
@@ -82,8 +82,8 @@ def test_a_lenient_run_goes_on_without_pictures_that_went_bad(tmp_path, workers)
         Image.new("RGB", (320, 240)).save(pictures / "image_3.jpg", "PNG")
         (pictures / "image_6.jpg").unlink()
 
-    display = Display(said.append, begin=spoil)
-    done = run_training(write_config(tmp_path, root), output=tmp_path / "run", changes=changes, display=display)
+    callbacks = Callbacks(said.append, begin=spoil)
+    done = run_training(write_config(tmp_path, root), output=tmp_path / "run", changes=changes, callbacks=callbacks)
     left_out = [line for line in said if line.startswith("left out: ")]
     assert len(left_out) == 3 and said[-1] == "3 pictures could not be read"
     for name, why in (("image_2", "truncated"), ("image_3", "not a JPEG, but a PNG"), ("image_6", "No such file")):
