@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import ConfigError, TrainingError
+from ..models import Network
 from ..utils.distributed import collective_errors
 from ..utils.environment import machine, versions
 from ..utils.files import write_json, written_whole
@@ -86,7 +86,7 @@ class RunFolder:
                 torch.save(state, temporary)
 
     def save_model(
-        self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...], coefficients: str | None
+        self, name: str, model: Network, preset: str, class_names: tuple[str, ...], coefficients: str | None
     ) -> None:
         """Writes `name` (LAST or BEST), which Detector.load and Classifier.load read."""
         if self.writes:
