@@ -77,6 +77,21 @@ class Batch:
         return self
 
 
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """The images of several batches as one, in order; their indices are kept as they are."""
+    first = batches[0]
+    if first.inputs and first.inputs[0].ndim == 1:
+        inputs = tuple(data for batch in batches for data in batch.inputs)  # encoded files
+    else:
+        inputs = tuple(torch.cat(parts) for parts in zip(*(batch.inputs for batch in batches)))
+    return Batch(
+        inputs,
+        torch.cat([batch.image_sizes for batch in batches]),
+        [index for batch in batches for index in batch.indices],
+        [name for batch in batches for name in batch.names],
+    )
+
+
 def _as_sizes(sizes: Sequence[tuple[int, int]]) -> Tensor:
     return torch.tensor(sizes, dtype=torch.int64).reshape(len(sizes), 2)
 
