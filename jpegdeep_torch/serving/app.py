@@ -54,7 +54,7 @@ class BadRequest(JpegDeepError):
         self.status = status
 
 
-def create_app(detector: Detector, *, score: float = 0.4, limits: Limits = Limits()) -> Starlette:  # noqa: B008
+def create_app(detector: Detector, *, score: float = 0.4, limits: Limits = Limits()) -> Starlette:
     """The application, for any ASGI server.
 
     POST /v1/vision/detection: a JPEG, as the field 'image' of a multipart form or as the body itself; answers as
