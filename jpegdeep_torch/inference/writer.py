@@ -244,7 +244,10 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        summary, there = PredictionSummary(done_before=journal.lines), itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        summary, there = (
+            PredictionSummary(done_before=journal.lines),
+            itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)),
+        )
         for place, (line, name) in enumerate(there, start=1):
             if line is None or name is None or line["file"] != name:
                 other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'!s} in place {place}"
