@@ -27,8 +27,8 @@ from .weights import load_weights, read_info, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
-    "JpegDataset", "JpegDeepError", "JpegError", "JpegWarning", "MissingExtra", "ModelError", "NMSConfig", "Planes", "ReadOptions", "TrainingError",
-    "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info",
-    "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
+    "JpegDataset", "JpegDeepError", "JpegError", "JpegWarning", "MissingExtra", "ModelError", "NMSConfig", "Planes",
+    "ReadOptions", "TrainingError", "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect",
+    "get_preset", "keep_freed_memory", "list_jpegs", "list_models", "load_model", "load_weights", "make_loader",
+    "prepare_inputs", "read_dct", "read_info", "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

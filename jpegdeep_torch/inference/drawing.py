@@ -49,10 +49,10 @@ def load_image(
     name = str(source)
     data = read_bytes(source, name)
     height, width = parse_header(data, name, options).image_size
-    reduced = most_px is not None and most_px < max(height, width)
-    decoder = "pillow-draft" if reduced else DEFAULT_DECODER  # the first decodes at 1/2, 1/4 or 1/8 where that suffices
-    pixels = decode_rgb(data, name, decoder=decoder, size=most_px or 0, options=options)
-    if reduced:
+    if most_px is None or most_px >= max(height, width):
+        pixels = decode_rgb(data, name, decoder=DEFAULT_DECODER, options=options)
+    else:  # decoded at 1/2, 1/4 or 1/8 where that suffices
+        pixels = decode_rgb(data, name, decoder="pillow-draft", size=most_px, options=options)
         scale = most_px / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
