@@ -115,7 +115,9 @@ def _to_folder(
     folder = make_folder(args.output)
     drawing = None
     if args.pictures != "none":
-        ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
+        ground_truth = None
+        if args.truth or args.show_truth:
+            ground_truth = GroundTruth(args.truth or AUTO, options=detector.reader.options)
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
     settings = run_settings(args, detector) | {
         "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
