@@ -19,6 +19,7 @@ from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
+from .mjpeg import Frame
 from .reading import READ_OPTIONS, Clock, InputReader, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
@@ -37,6 +38,7 @@ class Batch:
     names: of the N sources.
     errors: (index, JpegError) of sources that could not be read; they are not among the N.
     stages_ms: the reader's time per stage, for the whole batch.
+    frames: of sources that are frames of a stream, by their indices.
     """
 
     inputs: tuple[Tensor, ...]
@@ -45,6 +47,7 @@ class Batch:
     names: list[str]
     errors: list[tuple[int, JpegError]] = field(default_factory=list)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    frames: dict[int, Frame] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)

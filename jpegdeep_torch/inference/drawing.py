@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -23,7 +23,7 @@ _GAP_PX, _CAPTION_PX = 6, 14
 Colour = tuple[int, int, int]  # red, green, blue from 0 to 255
 
 
-def load_image(source: str | Path, most_px: int | None = None) -> tuple[Image.Image, float]:
+def load_image(source: str | Path | BinaryIO, most_px: int | None = None) -> tuple[Image.Image, float]:
     """Reads an image to draw into.
 
     Args:
