@@ -22,6 +22,7 @@ from eval.benchmark.statistics import summary
 from jpegdeep_torch.cli.command import run_command
 from jpegdeep_torch.errors import ModelError
 from jpegdeep_torch.jpeg.pixels import decode_rgb
+from jpegdeep_torch.jpeg.reader import source_bytes
 from jpegdeep_torch.jpeg.reencode import encode_jpeg
 from jpegdeep_torch.utils.environment import run_header
 from jpegdeep_torch.utils.files import write_json
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = prepared_device(args, [] if args.weights else [args.model], ["torch"])
     if min(args.fps, args.seconds, *args.size) <= 0:
         raise ModelError("--fps, --seconds and --size: expected more than 0")
-    photographs = (Image.fromarray(decode_rgb(source)) for source in images_of(args))
+    photographs = (Image.fromarray(decode_rgb(source_bytes(source)[1])) for source in images_of(args))
     fitted = (ImageOps.fit(photograph, tuple(args.size)) for photograph in photographs)
     frames = [encode_jpeg(np.asarray(picture), QUALITY) for picture in fitted]
     name = read_info(args.weights).model if args.weights else args.model
