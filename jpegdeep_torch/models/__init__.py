@@ -11,9 +11,11 @@ from torch import nn
 
 from ..errors import CheckpointError, ModelError
 from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, checked_scales, list_models, model_config
+from .mobilenet_v2 import MobileNetV2Classifier
 from .network import Network
 from .resnet import ResNetClassifier
 from .ssd import SSD
+from .ssdlite import SSDLite
 from .vgg import VGGClassifier
 from .weights_file import load_weights, read_info
 
@@ -29,6 +31,12 @@ __all__ = [
     "model_config",
     "model_from_file",
 ]
+
+_NETWORKS: dict[str, dict[str, type[Network]]] = {
+    "vgg16": {"classifier": VGGClassifier, "detector": SSD},
+    "resnet50": {"classifier": ResNetClassifier, "detector": SSD},
+    "mobilenet_v2": {"classifier": MobileNetV2Classifier, "detector": SSDLite},
+}
 
 
 def create_model(
@@ -110,7 +118,7 @@ def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str
 
 def _build(config: ModelConfig, seed: int | None = None) -> Network:
     """The network that `config` describes (see `create_model`)."""
-    kind = SSD if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
+    kind = _NETWORKS[config.family][config.task]
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
