@@ -25,6 +25,8 @@ from ..utils.messages import listed
 from .config import ANCHOR_CLIPS, ANCHOR_STEPS, PUBLISHED_RULES, BoxRules
 
 FORMAT_VERSION = "1"
+# What makes a weights file of a file that ends so.
+_CONVERTERS = {".h5": "convert_keras", ".hdf5": "convert_keras", ".keras": "convert_keras", ".pth": "convert_torch"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class WeightsInfo:
         if version != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path}: not a weights file of jpegdeep_torch (format_version is {version!r}, expected "
-                f"{FORMAT_VERSION!r}); Keras files go through convert/keras_to_torch.py"
+                f"{FORMAT_VERSION!r}); Keras files are for convert_keras, .pth files for convert_torch"
             )
         try:
             scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
@@ -150,7 +152,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        hint = "; Keras files go through convert/keras_to_torch.py" if str(path).endswith((".h5", ".hdf5")) else ""
+        function = _CONVERTERS.get(Path(path).suffix.lower())
+        hint = f"; jpegdeep_torch.{function} makes one of it" if function else ""
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}){hint}") from None
 
 
