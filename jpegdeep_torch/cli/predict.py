@@ -1,6 +1,8 @@
 """Detect objects in JPEG files: JSON Lines or COCO results, and pictures with the boxes drawn in.
 
 jpegdeep predict WEIGHTS photos/ -o out
+
+WEIGHTS is a file, or a name of `jpegdeep models`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ..inference.detector import Detector
 from ..inference.sources import expand_sources
 from ..inference.writer import PredictionSummary
 from ..jpeg.reader import Source
+from ..pretrained import weights_file
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
 from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
@@ -117,8 +120,10 @@ def _to_folder(
     if args.pictures != "none":
         ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
+    with weights_file(args.weights, task=Detector.task) as file:
+        sha256 = sha256_of(file)
     settings = run_settings(args, detector) | {
-        "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+        "weights_sha256": sha256, "score": args.score, "top": args.top, "classes": args.classes,
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
     check_settings(folder / "run.json", settings, args.overwrite)
