@@ -27,6 +27,7 @@ from .detector import Detector
 from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_truth, load_image, side_by_side
 from .journal import Journal, read_lines
 from .predictor import Prediction
+from .tiles import TiledDetector
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
@@ -132,7 +133,7 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 
 def predict(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source],
     write: Callable[[list[dict[str, Any]]], None],
     *,
@@ -220,7 +221,7 @@ def _draw_into(
 
 
 def predict_to_folder(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source],
     folder: str | os.PathLike[str],
     *,
