@@ -1,6 +1,8 @@
 """Detect objects in JPEG files: JSON Lines or COCO results, and pictures with the boxes drawn in.
 
 jpegdeep predict WEIGHTS photos/ -o out
+
+WEIGHTS is a file, or a name of `jpegdeep models`.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
 from ..inference.sources import expand_sources
+from ..inference.tiles import TiledDetector
 from ..inference.writer import PredictionSummary
 from ..jpeg.reader import Source
+from ..pretrained import weights_file
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
 from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
@@ -44,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--score", type=float, help="keep scores of at least this (default: 0.5)", default=0.5)
     p.add_argument("--top", type=int, metavar="N", help="keep an image's best N")
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
+    p.add_argument("--tiles", type=int, metavar="N",
+                   help="look at NxN overlapping windows as well, for small objects in large photographs")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
     args = p.parse_args(argv)
@@ -53,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
     _check_inputs(args.inputs)
     detector = load(Detector, args)
+    if args.tiles is not None:
+        detector = TiledDetector(detector, args.tiles)
     labels = _labels(args.classes, detector.class_names)
     options = {"selection": writer.Selection(args.score, args.top, labels), "strict": args.strict}
     category_ids = list(COCO_CATEGORY_IDS)
@@ -113,7 +121,7 @@ def _shown(predict: Callable[..., PredictionSummary], *arguments: Any, **options
 
 
 def _to_folder(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     folder = make_folder(args.output)
     drawing = None
@@ -122,10 +130,15 @@ def _to_folder(
         if args.truth or args.show_truth:
             ground_truth = GroundTruth(args.truth or AUTO, options=detector.reader.options)
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
-    settings = run_settings(args, detector) | {
-        "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+    with weights_file(args.weights, task=Detector.task) as file:
+        sha256 = sha256_of(file)
+    plain = detector.detector if isinstance(detector, TiledDetector) else detector
+    settings = run_settings(args, plain) | {
+        "weights_sha256": sha256, "score": args.score, "top": args.top, "classes": args.classes,
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
+    if args.tiles is not None:  # a run of an earlier version, which had none, may be gone on with
+        settings["tiles"] = args.tiles
     check_settings(folder / "run.json", settings, args.overwrite)
     options |= {"drawing": drawing, "overwrite": args.overwrite}
     summary = _shown(writer.predict_to_folder, detector, _inputs(args.inputs), folder, **options)
@@ -139,7 +152,7 @@ def _to_folder(
 
 
 def _to_stdout(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     with writer.json_list(sys.stdout.write) if args.format == "coco" else nullcontext() as add:
 

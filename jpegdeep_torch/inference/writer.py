@@ -29,6 +29,7 @@ from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_
 from .journal import Journal, read_lines
 from .predictor import Prediction
 from .sources import UntilBroken, is_live
+from .tiles import TiledDetector
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
@@ -146,7 +147,7 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 
 def predict(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source | Frame],
     write: Callable[[list[dict[str, Any]]], None],
     *,
@@ -243,7 +244,7 @@ def _draw_into(
 
 
 def predict_to_folder(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source | Frame],
     folder: str | os.PathLike[str],
     *,

@@ -6,6 +6,7 @@ To add weights that this package brings along, put the safetensors file into `pr
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from ..torch_checkpoints import convert_torchvision
 from ..torch_checkpoints.networks import NETWORKS, TorchNetwork
 
 FILES = Path(__file__).parent / "files"  # weights that the package brings along
+_NOTHING = "nothing: the file is in the package"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class PretrainedWeights:
         """'detector' or 'classifier'."""
         return MODELS[self.model].task
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the file is in the package."""
+        return self.takes == _NOTHING
+
 
 @contextmanager
 def _in_place(path: Path) -> Iterator[Path]:
@@ -56,7 +63,7 @@ def _in_place(path: Path) -> Iterator[Path]:
 def shipped(name: str, model: str, file: str, *, source: str, licence: str, sha256: str) -> PretrainedWeights:
     """The row of `file`, a safetensors file in FILES."""
     opened = functools.partial(_in_place, FILES / file)
-    return PretrainedWeights(name, model, source, licence, sha256, "nothing: the file is in the package", opened)
+    return PretrainedWeights(name, model, source, licence, sha256, _NOTHING, opened)
 
 
 @contextmanager
@@ -78,8 +85,13 @@ WEIGHTS: tuple[PretrainedWeights, ...] = tuple(map(_torchvision, NETWORKS))
 
 
 def is_name(weights: object) -> bool:
-    """Whether `weights` is the name of a row, rather than a file."""
-    return isinstance(weights, str) and any(row.name == weights for row in WEIGHTS)
+    """Whether `weights` is the name of a row, and there is no such file."""
+    return isinstance(weights, str) and any(row.name == weights for row in WEIGHTS) and not Path(weights).is_file()
+
+
+def list_weights(pattern: str = "*") -> list[str]:
+    """The names of weights that match a shell pattern, sorted: what `Detector.load` and others take for a file."""
+    return sorted({row.name for row in WEIGHTS if fnmatch.fnmatchcase(row.name, pattern)})
 
 
 def find_weights(name: str, model: str | None = None, task: str | None = None) -> PretrainedWeights:
