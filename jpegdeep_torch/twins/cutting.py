@@ -1,0 +1,200 @@
+"""Any RGB network in two: the layers up to one of its feature maps, and those after it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
+from torchvision.models.feature_extraction import NodePathTracer
+
+from ..errors import ModelError
+from ..models.stems import STEM_STRIDES
+from ..utils.messages import listed
+
+
+@dataclass
+class Cut:
+    """A network cut at one feature map.  Both parts hold the network's own modules, and are in eval mode.
+
+    layer, deeper: names of the layer whose output is the feature map, and of a later one (None: there is none).
+    early: image (N, 3, H, W) -> feature map (N, channels, H / stride, W / stride).
+    late: feature map -> (output of `deeper`, or of `layer` where there is none; the network's own output).
+    rectified: whether no value of the feature map is negative.
+    """
+
+    layer: str
+    deeper: str | None
+    early: fx.GraphModule
+    late: fx.GraphModule
+    channels: int
+    stride: int
+    rectified: bool
+
+    def fused(self) -> tuple[nn.Module, nn.Module]:
+        """(early, late) with batch normalisation in the convolutions before it: faster, the same but for rounding."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fuse(self.early), fuse(self.late)
+
+
+def cut_network(network: nn.Module, layer: str, *, deeper: str | None = None, size: int = 224) -> Cut:
+    """Cuts `network`, which is left as it is but for being put in eval mode.
+
+    Args:
+        network: image (N, 3, H, W) -> anything; one that torch.fx can trace.
+        layer: the name of a module, as `named_modules` has it, or of a node of
+            `torchvision.models.feature_extraction.get_graph_node_names`.  All that comes after has to come by it.
+        deeper: another, after it; by default the last one of stride 16 beside `layer` or above, or of 32 where `layer`
+            has 16.
+        size: of the image that it is tried with, in pixels.
+
+    Raises:
+        ModelError: the network cannot be traced or cut there, or the feature map has another stride than 4, 8 or 16.
+    """
+    network.eval()
+    graph, names = _traced(network)
+    place = _last_of(layer, names)
+    if place is None:
+        raise ModelError(f"no layer {layer!r} to cut at: expected one of {listed(sorted(_modules(names)), ', ')}")
+    shapes = _shapes(network, graph, size)
+    stride = _stride(shapes.get(place), size)
+    if stride not in STEM_STRIDES:
+        raise ModelError(
+            f"layer {layer!r} gives {shapes.get(place, 'no tensor')} for an image of {size} px, "
+            f"expected a feature map of stride {', '.join(map(str, STEM_STRIDES))}"
+        )
+    if deeper is None:
+        deeper = _default_deeper(layer, names, shapes, size, 16 if stride < 16 else 32)
+    below = place if deeper is None else _last_of(deeper, names)
+    if below is None or place not in _ancestors(below):
+        raise ModelError(f"no layer {deeper!r} after {layer!r}")
+    output = next(node for node in graph.nodes if node.op == "output")
+    early = _part(network, graph, None, place)
+    late = _part(network, graph, place, (below, output.args[0]))
+    with torch.no_grad():
+        features = early(torch.rand(2, 3, size, size) * 2 - 1)
+    return Cut(layer, deeper, early, late, features.shape[1], stride, bool(features.min() >= 0))
+
+
+def _traced(network: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
+    """(the graph, the name of each node)."""
+    tracer = NodePathTracer()
+    try:
+        graph = tracer.trace(network)
+    except Exception as error:  # whatever the network's own code makes of a stand-in for a tensor
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{type(network).__name__} cannot be traced by torch.fx: {reason}") from None
+    return graph, dict(tracer.node_to_qualname)
+
+
+def _modules(names: dict[fx.Node, str]) -> set[str]:
+    """Names of all modules that have nodes, two levels deep at most."""
+    return {".".join(name.split(".")[:depth]) for name in names.values() for depth in (1, 2)}
+
+
+def _last_of(layer: str, names: dict[fx.Node, str]) -> fx.Node | None:
+    """The last node of the module `layer`, or of that name."""
+    found = [node for node, name in names.items() if name == layer or name.startswith(f"{layer}.")]
+    return found[-1] if found and found[-1].op != "placeholder" else None
+
+
+def _shapes(network: nn.Module, graph: fx.Graph, size: int) -> dict[fx.Node, tuple[int, ...]]:
+    """The shape of each node that gives a tensor, for one image of `size` px.  ModelError."""
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node):
+            result = super().run_node(n)
+            if isinstance(result, Tensor):
+                found[n] = tuple(result.shape)
+            return result
+
+    found: dict[fx.Node, tuple[int, ...]] = {}
+    try:
+        with torch.no_grad():
+            Recorder(fx.GraphModule(network, graph)).run(torch.zeros(1, 3, size, size))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{type(network).__name__} does not take an image (1, 3, {size}, {size}): {reason}") from None
+    return found
+
+
+def _stride(shape: tuple[int, ...] | None, size: int) -> int | None:
+    """Of a square feature map of an image of `size` px; None where it is none."""
+    if shape is None or len(shape) != 4 or shape[2] != shape[3]:
+        return None
+    return next((s for s in (1, 2, 4, 8, 16, 32, 64) if -(-size // s) == shape[2]), None)
+
+
+def _default_deeper(
+    layer: str, names: dict[fx.Node, str], shapes: dict[fx.Node, tuple[int, ...]], size: int, stride: int
+) -> str | None:
+    """The last layer of that stride beside `layer`; where there is none, beside the one that holds it, and so on."""
+    parts = layer.split(".")
+    for depth in range(len(parts), 0, -1):
+        above = ".".join(parts[: depth - 1])
+        beside = dict.fromkeys(
+            ".".join(name.split(".")[:depth])
+            for name in names.values()
+            if not above or name.startswith(f"{above}.")
+        )
+        order = list(beside)
+        start = order.index(".".join(parts[:depth])) + 1
+        fitting = [n for n in order[start:] if _is_stride(_last_of(n, names), shapes, size, stride)]
+        if fitting:
+            return fitting[-1]
+    return None
+
+
+def _is_stride(node: fx.Node | None, shapes: dict[fx.Node, tuple[int, ...]], size: int, stride: int) -> bool:
+    return node is not None and _stride(shapes.get(node), size) == stride
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """All nodes that it is made from, itself among them."""
+    found, waiting = set(), [node]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += one.all_input_nodes
+    return found
+
+
+def _part(network: nn.Module, graph: fx.Graph, start: fx.Node | None, end: object) -> fx.GraphModule:
+    """What leads from the output of `start` (None: from the image) to `end`, a node or a structure of nodes."""
+    part = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    if start is not None:
+        copies[start] = part.placeholder("features")
+    needed = _needed(end, start)
+    for node in graph.nodes:
+        if node in needed and node not in copies:
+            if node.op == "placeholder" and start is not None:
+                raise ModelError(f"layers after {start.name} read layers before it too: no cut can be made there")
+            copies[node] = part.node_copy(node, lambda n: copies[n])
+    part.output(fx.map_arg(end, lambda n: copies[n]))
+    part.lint()
+    return fx.GraphModule(network, part)
+
+
+def _needed(end: object, start: fx.Node | None) -> set[fx.Node]:
+    """The nodes that `end` is made from, no further back than `start`."""
+    waiting: list[fx.Node] = []
+    fx.map_arg(end, waiting.append)
+    found: set[fx.Node] = set()
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += () if node is start else node.all_input_nodes
+    return found
+
+
+def frozen(modules: Iterator[nn.Module] | tuple[nn.Module, ...]) -> None:
+    """Their parameters get no gradients; gradients go through them all the same."""
+    for module in modules:
+        module.requires_grad_(False)
