@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,8 +84,11 @@ def cut_network(network: nn.Module, layer: str, *, deeper: str | None = None, si
 def _traced(network: nn.Module) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """(the graph, the name of each node)."""
     tracer = NodePathTracer()
+    # Arguments that may be left out are left out: in our own networks, the chroma.
+    parameters = list(inspect.signature(network.forward).parameters.values())[1:]
+    left_out = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        graph = tracer.trace(network)
+        graph = tracer.trace(network, concrete_args=left_out or None)
     except Exception as error:  # whatever the network's own code makes of a stand-in for a tensor
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{type(network).__name__} cannot be traced by torch.fx: {reason}") from None
