@@ -82,6 +82,7 @@ def _dct_4() -> Tensor:
 
 def _entered(stem: DCTStem, luma: Tensor, chroma: Tensor) -> Tensor:
     """What the entry's convolution takes, by the statistics that were measured."""
+
     def normal(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, eps=norm.eps)
 
@@ -104,5 +105,6 @@ def _set(stem: DCTStem, weights: Tensor, gram: Tensor, mean: Tensor, goal: Tenso
     stem.exit.weight.data.zero_()
     stem.exit.weight.data[:, :k, 0, 0] = (kept * deviation).float()
     stem.exit.bias.data.copy_(goal.float())
+    stem.entry_bn.running_mean[:k] = (mean @ mapped / deviation).float()
     for block in stem.blocks:
         nn.init.zeros_(block.last_norm.weight)

@@ -20,7 +20,7 @@ from ..errors import TrainingError
 from ..utils.files import written_whole
 from .pairs import Augmentation, Pairs, training_pairs
 
-_STATISTICS_BATCHES = 8  # that the channels' variances are taken from
+_OPENING_BATCHES = 40  # that the student begins from, and that the channels' variances are taken from
 _LEAST_VARIANCE = 1e-3  # of a channel, as a share of all channels' mean: one that is always zero has none
 
 
@@ -56,10 +56,16 @@ class TwinConfig:
         return self.final_weight if step >= self.steps * (1 - self.final_share) else 0.0
 
 
+Opening = list[tuple[Pairs, list[Tensor]]]  # batches, without their pixels, and the teacher's maps of each
+
+
 class Lesson(Protocol):
     """A student and its teacher, as the loop sees them."""
 
     student: nn.Module  # all that learns, and all that is stored to go on from
+
+    def begin(self, opening: Opening) -> None:
+        """Brings the student to where it starts from."""
 
     def teacher_maps(self, pixels: Tensor, final: bool) -> list[Tensor]:
         """The maps (N, C, H, W) to be learnt; with `final`, logits (N, classes) at the end where there are some."""
@@ -112,7 +118,11 @@ def teach(
         optimizer.load_state_dict(state["optimizer"])
         variances = state["variances"]
     else:
-        variances = _channel_variances(lesson, files, config)
+        opening = _opening(lesson, files, config)
+        variances = _channel_variances([maps for _, maps in opening])
+        lesson.begin(opening)
+        student.train()
+        del opening
     started, sums, counted = time.perf_counter(), np.zeros(len(variances) + 2), 0
     for step, pairs in _batches(files, config, begin):
         rate, final = config.rate_at(step), config.final_weight_at(step)
@@ -125,7 +135,8 @@ def teach(
         loss = errors[0] + config.deeper_weight * sum(errors[1:], torch.zeros(()))
         divergence = torch.zeros(())
         if final > 0 and len(given) > len(variances):
-            divergence = F.kl_div(given[-1].log_softmax(1), wanted[-1].log_softmax(1), reduction="batchmean", log_target=True)
+            ours, theirs = (logits[-1].log_softmax(1) for logits in (given, wanted))
+            divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
             loss = loss + final * divergence
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -176,17 +187,23 @@ def _draw(files: Sequence[Path], config: TwinConfig, step: int) -> Pairs:
     return training_pairs([files[i] for i in chosen], config.size, config.augmentation, rng)
 
 
-def _channel_variances(lesson: Lesson, files: Sequence[Path], config: TwinConfig) -> list[Tensor]:
-    """Of each of the teacher's maps: (C,), over the first batches."""
-    sums: list[list[Tensor]] = []
-    for step in range(_STATISTICS_BATCHES):
+def _opening(lesson: Lesson, files: Sequence[Path], config: TwinConfig) -> Opening:
+    """The batches of the first steps."""
+    found: Opening = []
+    for step in range(_OPENING_BATCHES):
+        pairs = _draw(files, config, step)
         with torch.no_grad():
-            maps = lesson.teacher_maps(_draw(files, config, step).pixels, False)
-        sums.append([torch.stack((m.mean((0, 2, 3)), m.square().mean((0, 2, 3)))) for m in maps])
+            maps = lesson.teacher_maps(pairs.pixels, False)
+        found.append((dataclasses.replace(pairs, pixels=torch.empty(0)), maps))
+    return found
+
+
+def _channel_variances(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Of each of the teacher's maps, (C,), over these batches."""
     found = []
-    for moments in zip(*sums):
-        mean, square = torch.stack(moments).mean(dim=0)
-        variance = square - mean.square()
+    for maps in zip(*batches):
+        moments = torch.stack([torch.stack((m.mean((0, 2, 3)), m.square().mean((0, 2, 3)))) for m in maps]).mean(dim=0)
+        variance = moments[1] - moments[0].square()
         found.append(variance.clamp(min=max(_LEAST_VARIANCE * float(variance.mean()), 1e-12)))
     return found
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..models.stems import DCTStem
 from .cutting import Cut
+from .initialising import begin_linear
+from .learning import Opening
 from .pairs import Pairs
 
 Prepare = Callable[[Tensor], Tensor]  # RGB (N, 3, H, W) of 0..255 -> what the teacher takes
@@ -21,9 +23,15 @@ class StemLesson:
         self.student = stem
         self.prepare = prepare
         self.maps = 1 if cut.deeper is None else 2
-        early, late = cut.fused()
-        self.early, self.late = (part.requires_grad_(False).to(memory_format=torch.channels_last) for part in (early, late))
+        self.linear = cut.stride == 8
+        self.early, self.late = (
+            part.requires_grad_(False).to(memory_format=torch.channels_last) for part in cut.fused()
+        )
         self.deeper_only = self.late if cut.deeper is None else _without_end(self.late)
+
+    def begin(self, opening: Opening) -> None:
+        if self.linear:
+            begin_linear(self.student, [(pairs.luma, pairs.chroma, maps[0]) for pairs, maps in opening])
 
     def teacher_maps(self, pixels: Tensor, final: bool) -> list[Tensor]:
         return self._after(self.early(self.prepare(pixels)), final)
