@@ -21,13 +21,14 @@ from .models import list_models
 from .presets import PRESETS, get_preset
 from .torch_checkpoints import convert_torch, create_model
 from .training.run import TrainingResult, train
+from .twins import TwinConfig, make_twin
 from .utils.memory import keep_freed_memory
 from .weights import load_model, load_weights, read_info, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
     "JpegDataset", "JpegDeepError", "JpegError", "MissingExtra", "ModelError", "NMSConfig", "Planes", "TrainingError",
-    "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info",
+    "TrainingResult", "TwinConfig", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
+    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "make_twin", "prepare_inputs", "read_dct", "read_info",
     "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ COMMANDS = {  # the words that name it -> (its module in this folder and functio
     "eval imagenet": ("evaluate:imagenet", "top-1 and top-5 accuracy of a classifier"),
     "compare": ("compare:main", "two evaluations of the same images side by side, with intervals"),
     "train": ("train:main", "train a network by a recipe or a TOML file"),
+    "twin": ("twin:main", "make the twin on coefficients of a trained RGB network, from JPEGs without labels"),
     "convert": ("convert:main", "turn a Keras checkpoint into a safetensors file, and prove it"),
     "export": ("export:main", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
 }

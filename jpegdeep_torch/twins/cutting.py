@@ -49,8 +49,7 @@ def cut_network(network: nn.Module, layer: str, *, deeper: str | None = None, si
         network: image (N, 3, H, W) -> anything; one that torch.fx can trace.
         layer: the name of a module, as `named_modules` has it, or of a node of
             `torchvision.models.feature_extraction.get_graph_node_names`.  All that comes after has to come by it.
-        deeper: another, after it; by default the last one of stride 16 beside `layer` or above, or of 32 where `layer`
-            has 16.
+        deeper: another, after it; by default the last one of stride 16, or of 32 where `layer` has 16.
         size: of the image that it is tried with, in pixels.
 
     Raises:
@@ -136,25 +135,14 @@ def _stride(shape: tuple[int, ...] | None, size: int) -> int | None:
 def _default_deeper(
     layer: str, names: dict[fx.Node, str], shapes: dict[fx.Node, tuple[int, ...]], size: int, stride: int
 ) -> str | None:
-    """The last layer of that stride beside `layer`; where there is none, beside the one that holds it, and so on."""
-    parts = layer.split(".")
-    for depth in range(len(parts), 0, -1):
-        above = ".".join(parts[: depth - 1])
-        beside = dict.fromkeys(
-            ".".join(name.split(".")[:depth])
-            for name in names.values()
-            if not above or name.startswith(f"{above}.")
-        )
-        order = list(beside)
-        start = order.index(".".join(parts[:depth])) + 1
-        fitting = [n for n in order[start:] if _is_stride(_last_of(n, names), shapes, size, stride)]
+    """The last layer of that stride among those whose names have as many parts as `layer`'s, or fewer."""
+    for depth in range(layer.count(".") + 1, 0, -1):
+        order = list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in names.values()))
+        after = order[order.index(".".join(layer.split(".")[:depth])) + 1 :]
+        fitting = [name for name in after if _stride(shapes.get(_last_of(name, names)), size) == stride]
         if fitting:
             return fitting[-1]
     return None
-
-
-def _is_stride(node: fx.Node | None, shapes: dict[fx.Node, tuple[int, ...]], size: int, stride: int) -> bool:
-    return node is not None and _stride(shapes.get(node), size) == stride
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from ..utils.files import written_whole
 from .pairs import Augmentation, Pairs, training_pairs
 
 _OPENING_BATCHES = 40  # that the student begins from, and that the channels' variances are taken from
+_KEPT = 24  # batches to learn from, where each is learnt from several times
 _LEAST_VARIANCE = 1e-3  # of a channel, as a share of all channels' mean: one that is always zero has none
 
 
@@ -32,16 +33,19 @@ class TwinConfig:
     learning_rate: the highest, of one cycle: up over the first tenth of the steps, then down along a cosine.
     deeper_weight: of the error of deeper features against that of the feature map itself.
     final_weight: of the divergence of a classifier's probabilities, over the last `final_share` of the steps.
+    reuse: how many steps learn from a batch, on average, once it is read and the teacher has answered: each step draws
+        one of those that are kept.
     """
 
     steps: int = 6000
     batch_size: int = 16
-    size: int = 160
+    size: int = 128
     learning_rate: float = 4e-3
     weight_decay: float = 1e-4
     deeper_weight: float = 1.0
     final_weight: float = 0.1
-    final_share: float = 0.3
+    final_share: float = 0.15
+    reuse: int = 3
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -51,6 +55,12 @@ class TwinConfig:
         if step < warm:
             return self.learning_rate * (step + 1) / warm
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+
+    def batch_at(self, step: int) -> int:
+        """The number of the batch that a step learns from: one of those that are kept, drawn by the seed."""
+        if self.reuse == 1:
+            return step
+        return step // self.reuse + int(np.random.default_rng((self.seed, step, 1)).integers(0, _KEPT))
 
     def final_weight_at(self, step: int) -> float:
         return self.final_weight if step >= self.steps * (1 - self.final_share) else 0.0
@@ -91,7 +101,7 @@ def teach(
     lesson: Lesson,
     files: Sequence[Path],
     config: TwinConfig,
-    state_file: Path,
+    state_file: Path | None,
     *,
     save_steps: int = 200,
     log_steps: int = 50,
@@ -110,7 +120,7 @@ def teach(
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     identity = {"config": dataclasses.asdict(config), "files": [file.name for file in files]}
-    state = _load_state(state_file, identity)
+    state = None if state_file is None else _load_state(state_file, identity)
     begin = 0
     if state is not None:
         begin = state["step"]
@@ -124,17 +134,15 @@ def teach(
         student.train()
         del opening
     started, sums, counted = time.perf_counter(), np.zeros(len(variances) + 2), 0
-    for step, pairs in _batches(files, config, begin):
+    for step, (pairs, wanted) in zip(range(begin, config.steps), _lessons(lesson, files, config, begin)):
         rate, final = config.rate_at(step), config.final_weight_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with torch.no_grad():
-            wanted = lesson.teacher_maps(pairs.pixels, final > 0)
         given = lesson.student_maps(pairs, final > 0)
         errors = [normalised_error(g, w, v) for g, w, v in zip(given, wanted, variances)]
         loss = errors[0] + config.deeper_weight * sum(errors[1:], torch.zeros(()))
         divergence = torch.zeros(())
-        if final > 0 and len(given) > len(variances):
+        if final > 0 and len(given) > len(variances):  # `zip` has left the logits out above
             ours, theirs = (logits[-1].log_softmax(1) for logits in (given, wanted))
             divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
             loss = loss + final * divergence
@@ -154,7 +162,7 @@ def teach(
                 (now - started) / counted,
             ))  # fmt: skip
             started, sums, counted = now, np.zeros_like(sums), 0
-        if done % save_steps == 0 or done == config.steps:
+        if state_file is not None and (done % save_steps == 0 or done == config.steps):
             with written_whole(state_file) as temporary:
                 torch.save(
                     {"step": done, "student": student.state_dict(), "optimizer": optimizer.state_dict(),
@@ -169,33 +177,42 @@ def normalised_error(given: Tensor, wanted: Tensor, variance: Tensor) -> Tensor:
     return ((given - wanted).square().mean(dim=(0, 2, 3)) / variance).mean()
 
 
-def _batches(files: Sequence[Path], config: TwinConfig, begin: int) -> Iterator[tuple[int, Pairs]]:
-    """(step, its batch) from `begin` on; the next one is read meanwhile."""
+def _lessons(
+    lesson: Lesson, files: Sequence[Path], config: TwinConfig, begin: int
+) -> Iterator[tuple[Pairs, list[Tensor]]]:
+    """The batch of each step from `begin` on, with the teacher's maps; the next batch is read meanwhile."""
+    kept: dict[int, tuple[Pairs, list[Tensor]]] = {}
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(_draw, files, config, begin)
+        coming: dict[int, Future[Pairs]] = {}
         for step in range(begin, config.steps):
-            pairs = coming.result()
-            if step + 1 < config.steps:
-                coming = pool.submit(_draw, files, config, step + 1)
-            yield step, pairs
+            needed, following = config.batch_at(step), config.batch_at(step + 1)
+            for number in (needed, following):
+                if number not in kept and number not in coming:
+                    coming[number] = pool.submit(_draw, files, config, number)
+            if needed not in kept:
+                kept[needed] = _answered(lesson, coming.pop(needed).result(), final=config.final_weight > 0)
+            yield kept[needed]
+            for number in [n for n in kept if n < (step + 1) // config.reuse]:
+                del kept[number]
 
 
-def _draw(files: Sequence[Path], config: TwinConfig, step: int) -> Pairs:
-    """The batch of one step: whatever is drawn hangs on the seed and the step."""
-    rng = np.random.default_rng((config.seed, step))
+def _answered(lesson: Lesson, pairs: Pairs, final: bool) -> tuple[Pairs, list[Tensor]]:
+    """The batch without its pixels, and the teacher's maps."""
+    with torch.no_grad():
+        maps = lesson.teacher_maps(pairs.pixels, final)
+    return dataclasses.replace(pairs, pixels=torch.empty(0)), maps
+
+
+def _draw(files: Sequence[Path], config: TwinConfig, number: int) -> Pairs:
+    """A batch by its number: whatever is drawn hangs on the seed and that alone."""
+    rng = np.random.default_rng((config.seed, number))
     chosen = rng.choice(len(files), config.batch_size, replace=len(files) < config.batch_size)
     return training_pairs([files[i] for i in chosen], config.size, config.augmentation, rng)
 
 
 def _opening(lesson: Lesson, files: Sequence[Path], config: TwinConfig) -> Opening:
-    """The batches of the first steps."""
-    found: Opening = []
-    for step in range(_OPENING_BATCHES):
-        pairs = _draw(files, config, step)
-        with torch.no_grad():
-            maps = lesson.teacher_maps(pairs.pixels, False)
-        found.append((dataclasses.replace(pairs, pixels=torch.empty(0)), maps))
-    return found
+    """The first batches."""
+    return [_answered(lesson, _draw(files, config, number), final=False) for number in range(_OPENING_BATCHES)]
 
 
 def _channel_variances(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:

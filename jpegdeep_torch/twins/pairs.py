@@ -174,8 +174,7 @@ def to_pixels(coefficients: Tensor, size: tuple[int, int]) -> Tensor:
     """
     n, rows, columns = coefficients.shape[:3]
     matrix = torch.from_numpy(DCT).float()
-    blocks = coefficients.reshape(n, rows, columns, 3, 8, 8)
-    samples = matrix.T @ blocks @ matrix
-    ycc = samples.permute(0, 1, 4, 2, 5, 3).reshape(n, 8 * rows, 8 * columns, 3)[:, : size[0], : size[1]]
-    rgb = ycc @ torch.tensor(_TO_RGB).T + 128
-    return rgb.clamp(0, 255).permute(0, 3, 1, 2)
+    samples = coefficients.reshape(-1, 3, 64) @ torch.kron(matrix, matrix)  # both axes of a block at once
+    rgb = (torch.tensor(_TO_RGB) @ samples).add_(128).clamp_(0, 255)
+    pixels = rgb.view(n, rows, columns, 3, 8, 8).permute(0, 1, 4, 2, 5, 3).reshape(n, 8 * rows, 8 * columns, 3)
+    return pixels[:, : size[0], : size[1]].permute(0, 3, 1, 2)
