@@ -24,7 +24,7 @@ from ..inference.writer import PredictionSummary
 from ..jpeg.reader import Source
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
-from .common import load, predictor_parser, progress_bar, run_settings
+from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         category_ids = list(range(1, len(detector.class_names) + 1))
     summary = (_to_folder if args.output else _to_stdout)(args, detector, category_ids, options)
     done = f", {summary.done_before} of an earlier run" if summary.done_before else ""
-    print(f"{summary.images} images{done}; {len(summary.failed)} could not be read", file=sys.stderr)
+    drawn = f", {len(summary.not_drawn)} not drawn" if summary.not_drawn else ""
+    print_warnings(summary.warnings)
+    print(f"{summary.images} images{done}; {len(summary.failed)} could not be read{drawn}", file=sys.stderr)
 
 
 def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] | None:
@@ -70,14 +72,21 @@ def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] 
 
 
 def _check_inputs(patterns: Sequence[str]) -> None:
-    """DatasetError for a folder without a JPEG or a pattern that fits nothing, before any network is loaded.
+    """DatasetError for an input that is not there or has no JPEG in it, before any network is loaded.
 
-    A single file that is missing is one bad file among others.
+    A missing file of a list on standard input is one bad file among others.
     """
     for pattern in patterns:
-        if pattern != "-" and next(_inputs([pattern]), None) is None:
+        if pattern == "-":
+            continue
+        first = next(_inputs([pattern]), None)
+        if first is None:
             wrong = "no JPEG in this folder or below" if os.path.isdir(pattern) else "fits no file"
-            raise DatasetError(f"{pattern}: {wrong}")
+        elif first == pattern and not os.path.lexists(pattern):
+            wrong = "no such file or folder"
+        else:
+            continue
+        raise DatasetError(f"{pattern}: {wrong}")
 
 
 def _inputs(patterns: Sequence[str]) -> Iterator[Source]:

@@ -8,9 +8,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
-from ..errors import DatasetError, JpegError
+from ..errors import DatasetError
+from ..jpeg import JpegWarning, ReadOptions, WarningCounts
 from ..jpeg.reader import Source
 from ..utils.files import written_whole
 from .detector import Detector
@@ -28,6 +30,9 @@ from .predictor import Prediction
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
+MOST_DRAWN_PX = 6000  # the longest side of a drawn picture; a larger photograph is reduced to it
+_LARGE_PX = 1 << 25  # photographs of more pixels than this are drawn one at a time, for the sake of memory
+_one_large = Lock()
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,15 @@ class PredictionSummary:
     images: how many were read, or failed to be.
     done_before: how many an earlier run into the same folder had done.
     failed: (name, reason) of each that could not be read.
+    not_drawn: (name, reason) of each that was read, but could not be drawn in this run.
+    warnings: of the files that were read.
     """
 
     images: int = 0
     done_before: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    not_drawn: list[tuple[str, str]] = field(default_factory=list)
+    warnings: WarningCounts = field(default_factory=WarningCounts)
 
 
 def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
@@ -93,7 +102,10 @@ def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any
     ]
     assert prediction.image_size is not None  # as of every prediction without an error
     height, width = prediction.image_size
-    return {"file": prediction.name, "height": height, "width": width, "detections": found}
+    line = {"file": prediction.name, "height": height, "width": width, "detections": found}
+    if prediction.warnings:
+        line["warnings"] = [warning.message for warning in prediction.warnings]
+    return line
 
 
 def to_coco(line: dict[str, Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -130,6 +142,7 @@ def predict(
     first_index: int = 0,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
+    before: PredictionSummary | None = None,
 ) -> PredictionSummary:
     """Runs the detector over `sources` and hands over what it finds, in their order, a batch at a time.
 
@@ -141,8 +154,9 @@ def predict(
         first_index: the first source's index.
         on_error: is called with the name of a file that cannot be read or drawn, and the reason.
         progress: is called with the number of images of each batch.
+        before: what an earlier part of the run came to, which is added to.
     """
-    summary = PredictionSummary()
+    summary = before or PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
@@ -151,7 +165,10 @@ def predict(
             if prediction.error is not None:
                 summary.failed.append((prediction.name, prediction.error.reason))
                 on_error(prediction.name, prediction.error.reason)
-            elif drawn is not None and (reason := drawn.result()) is not None:
+                continue
+            summary.warnings.add(prediction.name, prediction.warnings)
+            if drawn is not None and (reason := drawn.result()) is not None:
+                summary.not_drawn.append((prediction.name, reason))
                 on_error(prediction.name, reason)
         write([to_json(prediction, detector.class_names) for prediction, _ in batch])
         summary.images += len(batch)
@@ -164,7 +181,7 @@ def predict(
         def drawn(prediction: Prediction) -> Future | None:
             if drawing is None or prediction.error is not None:
                 return None
-            return threads.submit(_draw, prediction, detector.class_names, drawing)
+            return threads.submit(_draw, prediction, detector.class_names, drawing, detector.reader.options)
 
         while batch := list(itertools.islice(kept, detector.batch_size)):
             waiting.append([(prediction, drawn(prediction)) for prediction in batch])
@@ -175,20 +192,31 @@ def predict(
     return summary
 
 
-def _draw(prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions) -> str | None:
+def _draw(
+    prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> str | None:
     """Draws one image -> what went wrong, if anything: the detections are worth keeping without it."""
-    try:
-        image, _ = load_image(prediction.name)
-    except JpegError as error:
-        return error.reason
-    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
-    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names)]
-    whole = side_by_side([draw_detections(image, prediction.value, class_names), *beside])
     path = drawing.path(prediction.index, prediction.name)
     temporary = path.with_name(f".{path.name}.tmp")
-    whole.save(temporary, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
-    os.replace(temporary, path)
+    assert prediction.image_size is not None  # as of every prediction without an error
+    try:
+        with _one_large if prediction.image_size[0] * prediction.image_size[1] > _LARGE_PX else nullcontext():
+            _draw_into(temporary, prediction, class_names, drawing, options)
+        os.replace(temporary, path)
+    except Exception as error:  # each library raises its own: OSError, ValueError, MemoryError, SystemError, ...
+        temporary.unlink(missing_ok=True)
+        return f"cannot be drawn ({getattr(error, 'reason', None) or error or type(error).__name__})"
     return None
+
+
+def _draw_into(
+    path: Path, prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> None:
+    image, scale = load_image(prediction.name, MOST_DRAWN_PX, options)
+    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
+    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names, scale)]
+    whole = side_by_side([draw_detections(image, prediction.value, class_names, scale), *beside])
+    whole.save(path, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
 
 
 def predict_to_folder(
@@ -216,7 +244,10 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        failed, there = [], itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        summary, there = (
+            PredictionSummary(done_before=journal.lines),
+            itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)),
+        )
         for place, (line, name) in enumerate(there, start=1):
             if line is None or name is None or line["file"] != name:
                 other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'!s} in place {place}"
@@ -224,11 +255,13 @@ def predict_to_folder(
                     f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
             if "error" in line:
-                failed.append((line["file"], line["error"]))
-        done = journal.lines
-        summary = predict(detector, sources, journal.append, drawing=drawing, first_index=done, **options)
+                summary.failed.append((line["file"], line["error"]))
+            summary.warnings.add(line["file"], map(JpegWarning, line.get("warnings", ())))
+        predict(
+            detector, sources, journal.append, drawing=drawing, first_index=journal.lines, before=summary, **options
+        )
         journal.finish()
-    return PredictionSummary(summary.images, done, failed + summary.failed)
+    return summary
 
 
 def write_coco(folder: str | os.PathLike[str], category_ids: Sequence[int]) -> Path:

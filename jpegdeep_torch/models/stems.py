@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .layers import KERAS_BN_EPSILON
+from .layers import KERAS_BN_EPSILON, scaled
 
 STEM_STRIDES = (4, 8, 16)  # pixels per position of the feature map, each way
 
@@ -70,10 +70,10 @@ class InvertedResidual(nn.Module):
 
 
 class DCTStem(nn.Module):
-    """Luma (N, 64, H, W) and chroma (N, 128, H/2, W/2) -> feature map (N, out_channels, H * 8 / stride, W * 8 / stride).
+    """Luma (N, 64, H, W), chroma (N, 128, H/2, W/2) -> feature map (N, out_channels, H * 8 / stride, W * 8 / stride).
 
-    Coefficients as `read_dct` gives them, floating point.  Where H or W is odd, the chroma has half a position more, and
-    that is cut off.
+    Coefficients as `read_dct` gives them, floating point.  Where H or W is odd, the chroma has half a position more,
+    and that is cut off.
 
     Args:
         stem: a key of STEMS.
@@ -81,10 +81,18 @@ class DCTStem(nn.Module):
         stride: of the feature map, in pixels: 4, 8 or 16.
         chroma: False takes luma alone.
         rectified: whether the feature map has passed a ReLU.
+        width: multiplies the channels.
     """
 
     def __init__(
-        self, stem: str, out_channels: int, *, stride: int = 8, chroma: bool = True, rectified: bool = False
+        self,
+        stem: str,
+        out_channels: int,
+        *,
+        stride: int = 8,
+        chroma: bool = True,
+        rectified: bool = False,
+        width: float = 1.0,
     ):
         super().__init__()
         if stem not in STEMS:
@@ -92,20 +100,21 @@ class DCTStem(nn.Module):
         if stride not in STEM_STRIDES:
             raise ModelError(f"a stem of stride {stride}: expected one of {', '.join(map(str, STEM_STRIDES))}")
         spec = STEMS[stem]
+        channels, enlarged = scaled(spec.channels, width), scaled(spec.chroma, width) if chroma else 0
         self.rectified = rectified
         self.luma_norm = nn.BatchNorm2d(64, eps=KERAS_BN_EPSILON)
         self.chroma_norm = nn.BatchNorm2d(128, eps=KERAS_BN_EPSILON) if chroma else None
-        self.enlarge = nn.ConvTranspose2d(128, spec.chroma, 2, stride=2) if chroma else None
-        self.entry = nn.Conv2d(64 + (spec.chroma if chroma else 0), spec.channels, 3, padding=1, bias=False)
-        self.entry_bn = nn.BatchNorm2d(spec.channels)
-        self.blocks = nn.ModuleList(InvertedResidual(spec.channels, spec.expansion) for _ in range(spec.blocks))
+        self.enlarge = nn.ConvTranspose2d(128, enlarged, 2, stride=2) if chroma else None
+        self.entry = nn.Conv2d(64 + enlarged, channels, 3, padding=1, bias=False)
+        self.entry_bn = nn.BatchNorm2d(channels)
+        self.blocks = nn.ModuleList(InvertedResidual(channels, spec.expansion) for _ in range(spec.blocks))
         if stride == 16:
-            self.blocks.insert(1, InvertedResidual(spec.channels, spec.expansion, stride=2))
+            self.blocks.insert(1, InvertedResidual(channels, spec.expansion, stride=2))
         self.exit: nn.Module
         if stride == 4:
-            self.exit = nn.ConvTranspose2d(spec.channels, out_channels, 2, stride=2)
+            self.exit = nn.ConvTranspose2d(channels, out_channels, 2, stride=2)
         else:
-            self.exit = nn.Conv2d(spec.channels, out_channels, 1)
+            self.exit = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, luma: Tensor, chroma: Tensor | None = None) -> Tensor:
         x = self.luma_norm(luma)

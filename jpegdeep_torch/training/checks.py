@@ -12,6 +12,7 @@ import torch
 from ..data.classes import KNOWN_CLASSES
 from ..errors import ConfigError, JpegDeepError
 from ..evaluation.coco import find_evaluator
+from ..jpeg.options import DEFAULT_OPTIONS
 from .config import DataSettings, Draft, TrainingConfig, refuse
 from .datasets import TrainingData, find_training_data
 from .initialization import check_init
@@ -49,7 +50,10 @@ def check_run(
     """
     sound, problems, found = draft.sound, list(draft.problems), []
     settings = _readable(draft)
-    data = find_training_data(settings, found, progress) if settings else None
+    options = sound.get("reading") or DEFAULT_OPTIONS
+    data = None
+    if settings:
+        data = find_training_data(settings, found, options, thorough=not writes, progress=progress)
     problems += found
     output = sound.get("output")
     if writes and output == "":

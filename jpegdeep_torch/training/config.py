@@ -11,6 +11,7 @@ from typing import Any
 
 from ..detection.loss import LossConfig
 from ..errors import ConfigError
+from ..jpeg.options import ORIENTATIONS, ReadOptions
 from ..models import ANCHOR_SCALES, MODELS
 from ..presets import PRESETS, current_name
 from ..utils.settings import TomlError, build, merge, parse_toml, setting, to_toml
@@ -61,8 +62,11 @@ class DataSettings:
     classes: the class names in label order, or 'voc', 'coco', or 'all' that the training sets name, sorted.  ImageNet:
         the folders' names, or 'all'.
     difficult: whether VOC's 'difficult' objects are trained on, as the reference does.  COCO's crowds never are.
-    lenient: whether boxes and images that cannot be used are counted and left out, rather than refused.
+    lenient: whether boxes and images that cannot be used are counted and left out, rather than refused.  Where
+        one can no longer be read when its turn comes, another is read in its place.
     class_index: a file that says which folders are which classes (ImageNet; see `data.imagenet.read_imagenet`).
+    orientation: whether annotations are of the upright pictures ('apply') or of the stored ones ('stored'); empty: what
+        the sizes in them fit, and of YOLO's, which have none, 'apply'.  Boxes are turned to the pictures that are read.
     """
 
     kind: str = setting(choices=KINDS)
@@ -74,6 +78,7 @@ class DataSettings:
     difficult: bool = True
     lenient: bool = False
     class_index: str = ""
+    orientation: str = setting("", choices=("", *ORIENTATIONS))
     workers: int = setting(1, low=0)
 
 
@@ -144,11 +149,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A whole run.  `output` is its folder."""
+    """A whole run.  `output` is its folder.  reading: how JPEGs are read, in training and in its evaluations."""
 
     model: ModelSettings
     data: DataSettings
     output: str = ""
+    reading: ReadOptions = field(default_factory=ReadOptions)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

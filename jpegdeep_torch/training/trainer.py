@@ -20,6 +20,7 @@ from ..utils.distributed import (
     all_summed,
     collective_errors,
     gathered_objects,
+    in_any_process,
     is_distributed,
     raise_together,
     rank,
@@ -32,7 +33,7 @@ from .optimization import Progress, learning_rate, make_average, make_optimizer,
 from .report import Display, RunningMeans
 from .run_folder import BEST, LAST, RunFolder
 from .sampler import TrainingSampler, mixed
-from .samples import Reported, TrainingBatch
+from .samples import ReturningErrors, TrainingBatch
 from .synchronized import share_dropout, synchronize_batch_norm
 from .tasks import LARGER_IS_BETTER, TASKS
 
@@ -76,6 +77,7 @@ class Trainer:
         self.step = 0  # steps done
         self.window, self.epoch = RunningMeans(), RunningMeans()
         self.figures: dict[str, float] = {}
+        self.left_out: set[str] = set()  # what was said of pictures that could not be read
         if state is not None:
             self._resume(state)
         elif config.model.scale_to_data and not config.model.init:  # which is for fresh weights alone
@@ -127,6 +129,8 @@ class Trainer:
         try:
             if not self._has_finished():
                 self._steps()
+            if self.left_out:
+                self.display.say(f"{len(self.left_out)} pictures could not be read")
         finally:
             self.folder.close()
         best = {} if self.progress.best is None else {"best": self.progress.best}
@@ -156,11 +160,12 @@ class Trainer:
         stream = TrainingSampler(
             len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size()
         )
-        loader = batch_loader(Reported(self.samples), stream, workers, self.device)
+        loader = batch_loader(ReturningErrors(self.samples), stream, workers, self.device)
         asked = time.perf_counter()
         for batch in loader:
             started = time.perf_counter()
             raise_together(batch if isinstance(batch, JpegDeepError) else None)
+            self._say_left_out(batch.left_out, "another picture is read in its place")
             yield batch, started - asked, started
             asked = time.perf_counter()
 
@@ -270,7 +275,18 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         model = self._evaluated_model().eval()
         with torch.inference_mode(), self._autocast():
-            return self.task.evaluate(model, self.display.evaluated)
+            figures = self.task.evaluate(model, self.display.evaluated)
+        self._say_left_out(self.task.left_out, "evaluated without it")
+        return figures
+
+    def _say_left_out(self, found: list[str], instead: str) -> None:
+        """Says once of each picture what is wrong with it, whichever process met it."""
+        if not self.config.data.lenient or not in_any_process(not self.left_out.issuperset(found)):
+            return
+        for text in dict.fromkeys(text for texts in gathered_objects(found) for text in texts):
+            if text not in self.left_out:
+                self.left_out.add(text)
+                self.display.say(f"left out: {text}; {instead}")
 
     def _save_model(self, name: str) -> None:
         model = self._evaluated_model()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import JPEG_SUFFIXES, list_jpegs, spread_evenly
+from ..data.dataset import list_jpegs, spread_evenly
 from ..errors import DatasetError, JpegError, ModelError
 from ..jpeg import check_jpeg
 from ..models import Network, initialise
+from ..models.stem_file import StemInfo, put_on_stem, rows_with_stem, save_stem
 from ..models.stems import DCTStem
 from ..presets import PRESETS, Preset, prepare_image
 from ..utils.files import check_target
-from .cutting import Cut, cut_network
+from ..weights import WeightsInfo, save_weights
+from .cutting import cut_network
 from .learning import Progress, TwinConfig, teach
 from .lessons import Prepare, StemLesson
 from .proof import Proof, prove
-from .twin import StemInfo, Twin, save_stem
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, red first
 _MOST_HELD_OUT = 200
@@ -42,9 +42,23 @@ class Display:
     proved: Callable[[int], object] = lambda pictures: None
 
 
+class Twin(nn.Module):
+    """Luma (N, 64, H/8, W/8) and chroma (N, 128, H/16, W/16), floating point -> what the teacher gives.
+
+    `late` holds the teacher's own modules, as they were.
+    """
+
+    def __init__(self, stem: DCTStem, late: nn.Module):
+        super().__init__()
+        self.stem, self.late = stem, late
+
+    def forward(self, luma: Tensor, chroma: Tensor) -> object:
+        return self.late(self.stem(luma, chroma))[1]
+
+
 @dataclass
 class TwinResult:
-    """twin: in eval mode.  output: the file with its stem, where one was asked for."""
+    """twin: in eval mode.  output: the file that was written, where one was asked for."""
 
     twin: Twin
     info: StemInfo
@@ -72,6 +86,7 @@ def make_twin(
     size: int = 224,
     config: TwinConfig | None = None,
     state_file: str | os.PathLike[str] | None = None,
+    save_steps: int = 200,
     display: Display | None = None,
 ) -> TwinResult:
     """Teaches a stem to give what a teacher's layers up to `layer` give, from JPEGs without labels.
@@ -82,7 +97,8 @@ def make_twin(
     Args:
         teacher: image (N, 3, H, W) -> anything, trained: a network of `create_model`, or any that torch.fx can trace.
         images: folders of JPEGs, or one.  Folders in them are not looked into.
-        output: the safetensors file to write the stem to.
+        output: the safetensors file to write: the whole twin, for `load_model`, where the table has it as a network, as
+            of mobilenet_v2; else the stem, for `load_stem`.
         layer: whose output the stem gives, of stride 4, 8 or 16; may be left out where `DEFAULT_LAYERS` has one.
         deeper: a later layer, whose output is learnt from too; by default the last one of stride 16 beside `layer`.
         stem: a key of `models.stems.STEMS`.
@@ -91,7 +107,8 @@ def make_twin(
         name: of the teacher, for the file.
         size: of the pictures that the twin is proved on, in pixels.
         config: how it learns.
-        state_file: where the run is saved to be gone on with; by default beside `output`, and removed at the end.
+        state_file: where the run is saved every `save_steps` steps, to be gone on with; by default beside `output`, and
+            removed at the end.
         display: where it tells how it gets on.
 
     Raises:
@@ -113,7 +130,8 @@ def make_twin(
     held_out = spread_evenly(files, min(_MOST_HELD_OUT, len(files) // 10 or 1))
     kept = set(held_out)
     files = [file for file in files if file not in kept]
-    info = StemInfo(stem, name or _name(teacher), layer, cut.channels, cut.stride, cut.rectified)
+    width = teacher.config.width if isinstance(teacher, Network) else 1.0
+    info = StemInfo(stem, name or _name(teacher), layer, cut.channels, cut.stride, cut.rectified, width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         student = info.build().apply(initialise).to(memory_format=torch.channels_last)
@@ -122,12 +140,13 @@ def make_twin(
         f"{info.teacher}, cut at {layer} ({cut.channels} channels, stride {cut.stride}; deeper: {cut.deeper}): "
         f"a {stem} stem learns from {len(files):,} pictures, {len(held_out)} are held out"
     )
-    teach(lesson, files, config, None if state_file is None else Path(state_file), on_progress=display.step)
+    saved = None if state_file is None else Path(state_file)
+    teach(lesson, files, config, saved, save_steps=save_steps, on_progress=display.step)
     if output is not None:
-        save_stem(student, info, output)
+        _save(teacher, student, info, output)
     proof = prove(cut, student, lesson.prepare, held_out, size, on_images=display.proved)
-    if output is not None and state_file is not None:
-        Path(state_file).unlink(missing_ok=True)
+    if output is not None and saved is not None:
+        saved.unlink(missing_ok=True)
     return TwinResult(Twin(student, cut.late), info, proof, held_out, None if output is None else Path(output))
 
 
@@ -161,6 +180,17 @@ def find_pictures(
     if wrong:
         display.say(f"left out: {len(wrong)} of {len(found) + len(wrong)} files cannot be read, the first: {wrong[0]}")
     return found
+
+
+def _save(teacher: nn.Module, stem: DCTStem, info: StemInfo, output: str | os.PathLike[str]) -> None:
+    """A weights file of the table's network that the two make together; of a stem alone where there is none."""
+    rows = rows_with_stem(teacher, info.stem) if isinstance(teacher, Network) else []
+    if not rows or not isinstance(teacher, Network):
+        save_stem(stem, info, output)
+        return
+    about: WeightsInfo | None = getattr(teacher, "info", None)
+    names, preset = (None, None) if about is None else (about.class_names, about.preset)
+    save_weights(put_on_stem(teacher, stem, rows[0]), output, preset, names, coefficients="native")
 
 
 def _name(teacher: nn.Module) -> str:

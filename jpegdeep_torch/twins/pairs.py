@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.reading import READ_OPTIONS
 from ..errors import JpegError
 from ..jpeg import Planes, Resize, read_planes, resize_planes, standard_tables
 from ..jpeg.axes import DCT, axis_matrix
@@ -109,7 +108,7 @@ def middle_pairs(paths: Sequence[Path], size: int, quality: int | None = None) -
 
 def _read(path: Path) -> Planes:
     try:
-        return read_planes(path, options=READ_OPTIONS)
+        return read_planes(path)
     except JpegError as error:
         raise JpegError(path, error.reason) from None
 

@@ -70,7 +70,7 @@ def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[s
         value = _value_of(fields[name], hint, table, _join(where, name), problems, sound)
         if len(problems) == count:
             values[name] = sound[_join(where, name)] = value
-    return _made(kind, values, problems, before) if _required(fields) <= values.keys() else None
+    return _made(kind, values, where, problems, before) if _required(fields) <= values.keys() else None
 
 
 def _value_of(
@@ -93,12 +93,12 @@ def _required(fields: Mapping[str, dataclasses.Field]) -> set[str]:
     return {name for name, f in fields.items() if f.default is MISSING and f.default_factory is MISSING}
 
 
-def _made(kind: type, values: Mapping[str, Any], problems: list[str], before: int) -> Any:
+def _made(kind: type, values: Mapping[str, Any], where: str, problems: list[str], before: int) -> Any:
     """`kind` of the values that are sound, for what its fields do not say one by one; None where anything is wrong."""
     try:
         made = kind(**values)
-    except ConfigError as error:
-        problems.append(str(error))
+    except ValueError as error:
+        problems.append(str(error) if isinstance(error, ConfigError) else f"{where}.{error}")
         return None
     return made if len(problems) == before else None
 
