@@ -127,12 +127,17 @@ class WeightsInfo:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], info: WeightsInfo) -> None:
+    """Writes contiguous tensors as `write_safetensors` does."""
+    write_safetensors(tensors, path, info.to_metadata())
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
     """Writes contiguous tensors; the file appears only when it is complete.
 
-    The same tensors and `info` give the same bytes each time.
+    The same tensors and metadata give the same bytes each time.
     """
     with written_whole(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=info.to_metadata())
+        save_file(dict(tensors), temporary, metadata=metadata)
         _sort_metadata(temporary)
 
 
