@@ -49,13 +49,9 @@ def _parser() -> Parser:
     defaults = TwinConfig()
     learning = p.add_argument_group("learning")
     learning.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help="default: %(default)s")
-    learning.add_argument(
-        "--batch-size", type=int, default=defaults.batch_size, metavar="N", help="default: %(default)s"
-    )
+    learning.add_argument("--batch-size", type=int, default=defaults.batch_size, metavar="N", help="default: %(default)s")
     learning.add_argument("--crop", type=int, default=defaults.size, metavar="PX", help="parts of pictures to learn from (default: %(default)s)")  # fmt: skip
-    learning.add_argument(
-        "--rate", type=float, default=defaults.learning_rate, help="the highest (default: %(default)s)"
-    )
+    learning.add_argument("--rate", type=float, default=defaults.learning_rate, help="the highest (default: %(default)s)")
     learning.add_argument("--reuse", type=int, default=defaults.reuse, metavar="N", help="steps that learn from a batch (default: %(default)s)")  # fmt: skip
     learning.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
     learning.add_argument("--threads", type=int, metavar="N", help="of PyTorch (default: its own choice)")
@@ -71,11 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ModelError(f"--threads {args.threads}: expected at least 1")
         torch.set_num_threads(args.threads)
     config = TwinConfig(
-        steps=args.steps,
-        batch_size=args.batch_size,
-        size=args.crop,
-        learning_rate=args.rate,
-        seed=args.seed,
+        steps=args.steps, batch_size=args.batch_size, size=args.crop, learning_rate=args.rate, seed=args.seed,
         reuse=args.reuse,
     )
     teacher, name = _teacher(args.teacher, args.weights)
@@ -133,9 +125,7 @@ def _made(module: str, function: str, weights: str | None) -> nn.Module:
         try:
             network.load_state_dict(read_state_dict(weights))
         except RuntimeError as error:
-            raise ModelError(
-                f"{weights}: does not fit {module}:{function}: {listed(str(error).splitlines()[1:])}"
-            ) from None
+            raise ModelError(f"{weights}: does not fit {module}:{function}: {listed(str(error).splitlines()[1:])}") from None
     return network
 
 

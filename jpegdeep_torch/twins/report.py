@@ -35,9 +35,7 @@ def write_page(folder: str | os.PathLike[str], result: TwinResult, settings: Map
     differing = [answer for answer in proof.answers if answer[1] != answer[2]]
     same = [answer for answer in proof.answers if answer[1] == answer[2]]
     galleries = [("Other classes", _gallery(differing)), ("The same class", _gallery(same))] if proof.answers else []
-    title = (
-        f"{result.info.teacher} and its twin ({result.info.stem} stem in place of the layers up to {result.info.layer})"
-    )
+    title = f"{result.info.teacher} and its twin ({result.info.stem} stem in place of the layers up to {result.info.layer})"
     return write_report(folder, title, headline, table, galleries=galleries, settings=dict(settings))
 
 

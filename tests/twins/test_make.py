@@ -61,7 +61,9 @@ def test_killed_and_gone_on_with_it_is_bitwise_the_same(pictures, tmp_path, monk
         from jpegdeep_torch.twins.learning import teach
 
         monkeypatch.setattr(module, "teach", killing)
-        result = make_twin(small_teacher(), pictures, tmp_path / name, layer="2", config=config, size=64, save_steps=2)
+        result = make_twin(
+            small_teacher(), pictures, tmp_path / name, layer="2", config=config, size=64, save_steps=2
+        )
         return result, seen
 
     whole, seen = make("whole.safetensors")
