@@ -27,7 +27,7 @@ from .command import Parser, add_coefficients_argument
 def predictor_parser(prog: str, doc: str) -> Parser:
     """A Parser with WEIGHTS, and with how the network runs and how it is fed; `doc`: the command's docstring."""
     p = Parser(prog=prog, description=doc.splitlines()[0])
-    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file, or a name (jpegdeep models)")
     group = p.add_argument_group("running")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     group.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")

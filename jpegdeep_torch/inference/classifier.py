@@ -11,7 +11,7 @@ from torch import Tensor
 from ..jpeg import ReadOptions
 from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER
-from ..weights import load_model
+from ..pretrained import load_model
 from .predictor import Observer, Predictor
 
 TOP = 5
@@ -43,7 +43,7 @@ class Classifier(Predictor):
         observer: Observer | None = None,
     ) -> Classifier:
         """The classifier of one weights file.  Arguments and errors are those of `Detector.load`."""
-        model = load_model(path)
+        model = load_model(path, task=cls.task)
         return cls(
             model, model.info.preparation(coefficients), device, backend, precision=precision, batch_size=batch_size,
             workers=workers, decoder=decoder, read_options=read_options, observer=observer,

@@ -17,7 +17,7 @@ from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..models import Network
 from ..presets import Preset
-from ..weights import load_model
+from ..pretrained import load_model
 from .predictor import Observer, Predictor
 
 
@@ -99,8 +99,8 @@ class Detector(Predictor):
         """The detector of one weights file.
 
         Args:
-            path: a safetensors file of `save_weights`, the converter or a training run.  It says which network, classes
-                and preset it holds.
+            path: a safetensors file of `save_weights`, the converter or a training run, or the name of weights.  They
+                say which network, classes and preset they are for.
             threshold, nms: see `Detector`.
             coefficients: 'native' or 'reencode', in place of the file's own.
             class_names: in place of the file's own.
@@ -110,7 +110,7 @@ class Detector(Predictor):
             CheckpointError: the file cannot be used.
             ModelError, BackendUnavailable: as of `Detector`.
         """
-        model = load_model(path)
+        model = load_model(path, task=cls.task)
         return cls(
             model, model.info.preparation(coefficients), device, backend,
             class_names=class_names or model.info.class_names, threshold=threshold, nms=nms, precision=precision,
