@@ -11,6 +11,8 @@ from .errors import (
     JpegError,
     MissingExtra,
     ModelError,
+    StorageError,
+    StreamError,
     TrainingError,
 )
 from .inference.classifier import Classifier
@@ -19,6 +21,7 @@ from .jpeg import Planes, read_dct, read_many, read_planes
 from .keras import convert_keras
 from .models import list_models
 from .presets import PRESETS, get_preset
+from .scale.job import predict_shards
 from .torch_checkpoints import convert_torch, create_model
 from .training.run import TrainingResult, train
 from .utils.memory import keep_freed_memory
@@ -26,8 +29,9 @@ from .weights import load_model, load_weights, read_info, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
-    "JpegDataset", "JpegDeepError", "JpegError", "MissingExtra", "ModelError", "NMSConfig", "Planes", "TrainingError",
-    "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info",
-    "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
+    "JpegDataset", "JpegDeepError", "JpegError", "MissingExtra", "ModelError", "NMSConfig", "Planes", "StorageError",
+    "StreamError", "TrainingError", "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect",
+    "get_preset", "keep_freed_memory", "list_jpegs", "list_models", "load_model", "load_weights", "make_loader",
+    "predict_shards", "prepare_inputs", "read_dct", "read_info", "read_many", "read_planes", "save_weights",
+    "ssd300_anchors", "train",
 ]  # fmt: skip
