@@ -1,6 +1,8 @@
 """Detect objects in JPEG files: JSON Lines or COCO results, and pictures with the boxes drawn in.
 
 jpegdeep predict WEIGHTS photos/ -o out
+
+WEIGHTS is a file, or a name of `jpegdeep models`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
 from ..inference.sources import expand_sources
+from ..inference.tiles import TiledDetector
 from ..inference.writer import PredictionSummary
 from ..jpeg.reader import Source
+from ..pretrained import weights_file
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
-from .common import load, predictor_parser, progress_bar, run_settings
+from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
 from .predict_shards import predict_shards_to
 
 
@@ -47,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     p.add_argument("--score", type=float, help="keep scores of at least this (default: 0.5)", default=0.5)
     p.add_argument("--top", type=int, metavar="N", help="keep an image's best N")
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
+    p.add_argument("--tiles", type=int, metavar="N",
+                   help="look at NxN overlapping windows as well, for small objects in large photographs")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
     args = p.parse_args(argv)
@@ -58,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         return predict_shards_to(args, labels=_labels)
     _check_inputs(args.inputs)
     detector = load(Detector, args)
+    if args.tiles is not None:
+        detector = TiledDetector(detector, args.tiles)
     labels = _labels(args.classes, detector.class_names)
     options = {"selection": writer.Selection(args.score, args.top, labels), "strict": args.strict}
     category_ids = list(COCO_CATEGORY_IDS)
@@ -66,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     summary = (_to_folder if args.output else _to_stdout)(args, detector, category_ids, options)
     done = f", {summary.done_before} of an earlier run" if summary.done_before else ""
     done += f", {summary.dropped} frames dropped" if summary.dropped else ""
-    print(f"{summary.images} images{done}; {len(summary.failed)} could not be read", file=sys.stderr)
+    drawn = f", {len(summary.not_drawn)} not drawn" if summary.not_drawn else ""
+    print_warnings(summary.warnings)
+    print(f"{summary.images} images{done}; {len(summary.failed)} could not be read{drawn}", file=sys.stderr)
     return None
 
 
@@ -79,16 +89,21 @@ def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] 
 
 
 def _check_inputs(patterns: Sequence[str]) -> None:
-    """DatasetError for a folder without a JPEG or a pattern that fits nothing, before any network is loaded.
+    """DatasetError for an input that is not there or has no JPEG in it, before any network is loaded.
 
-    A single file that is missing is one bad file among others.
+    A missing file of a list on standard input is one bad file among others.
     """
     for pattern in patterns:
         if pattern == "-" or (is_stream(pattern) and not os.path.isdir(pattern)):
             continue
-        if next(_inputs([pattern]), None) is None:
+        first = next(_inputs([pattern]), None)
+        if first is None:
             wrong = "no JPEG in this folder or below" if os.path.isdir(pattern) else "fits no file"
-            raise DatasetError(f"{pattern}: {wrong}")
+        elif first == pattern and not os.path.lexists(pattern):
+            wrong = "no such file or folder"
+        else:
+            continue
+        raise DatasetError(f"{pattern}: {wrong}")
 
 
 def _inputs(patterns: Sequence[str]) -> Iterator[Source | Frame]:
@@ -112,17 +127,24 @@ def _shown(predict: Callable[..., PredictionSummary], *arguments: Any, **options
 
 
 def _to_folder(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     folder = make_folder(args.output)
     drawing = None
     if args.pictures != "none":
-        ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
+        ground_truth = None
+        if args.truth or args.show_truth:
+            ground_truth = GroundTruth(args.truth or AUTO, options=detector.reader.options)
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
-    settings = run_settings(args, detector) | {
-        "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+    with weights_file(args.weights, task=Detector.task) as file:
+        sha256 = sha256_of(file)
+    plain = detector.detector if isinstance(detector, TiledDetector) else detector
+    settings = run_settings(args, plain) | {
+        "weights_sha256": sha256, "score": args.score, "top": args.top, "classes": args.classes,
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
+    if args.tiles is not None:  # a run of an earlier version, which had none, may be gone on with
+        settings["tiles"] = args.tiles
     check_settings(folder / "run.json", settings, args.overwrite)
     options |= {"drawing": drawing, "overwrite": args.overwrite}
     summary = _shown(writer.predict_to_folder, detector, _inputs(args.inputs), folder, **options)
@@ -136,7 +158,7 @@ def _to_folder(
 
 
 def _to_stdout(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     with writer.json_list(sys.stdout.write) if args.format == "coco" else nullcontext() as add:
 

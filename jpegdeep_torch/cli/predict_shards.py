@@ -14,9 +14,10 @@ from ..data.shards import expand_shards
 from ..errors import ModelError
 from ..inference.detector import Detector
 from ..inference.writer import Selection
+from ..pretrained import weights_file
 from ..scale.job import JobSummary, own_part, predict_shards
 from ..utils.files import sha256_of
-from .common import load, progress_bar, run_settings
+from .common import load, print_warnings, progress_bar, run_settings
 
 _MOST_MESSAGES = 20
 
@@ -30,15 +31,18 @@ def predict_shards_to(
     """
     if not args.output:
         raise ModelError("results of shards are Parquet files: they need -o DIR")
-    if args.show_truth or args.truth or args.sheet or args.strict or args.format == "coco":
-        raise ModelError("--show-truth, --truth, --sheet, --strict and --format coco do not go with shards")
+    others = args.show_truth, args.truth, args.sheet, args.strict, args.tiles is not None, args.format == "coco"
+    if any(others):
+        raise ModelError("--show-truth, --truth, --sheet, --strict, --tiles and --format coco do not go with shards")
     shards = expand_shards(args.inputs)
     number, count = own_part()
     if count > 1 and args.device in (None, "cuda") and (local := os.environ.get("LOCAL_RANK")):
         args.device = _own_device(int(local), args.device)
     detector = load(Detector, args)
+    with weights_file(args.weights, task=Detector.task) as file:
+        weights_sha256 = sha256_of(file)
     settings = run_settings(args, detector) | {
-        "weights": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+        "weights": weights_sha256, "score": args.score, "top": args.top, "classes": args.classes,
         "device": detector.device.type,
     }  # fmt: skip
     selection = Selection(args.score, args.top, labels(args.classes, detector.class_names))
@@ -50,6 +54,7 @@ def predict_shards_to(
             progress=shown.progress, on_error=shown.on_error,
         )  # fmt: skip
     errors = sum(done.rows.errors.values())
+    print_warnings(done.warnings)
     before = f", {done.done_before} of them done before" if done.done_before else ""
     print(f"{done.shards} shards{whose}{before}; {done.rows.files} files, {errors} could not be read", file=sys.stderr)
     for shard, reason in done.failed.items():

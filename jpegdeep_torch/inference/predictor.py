@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..backends import get_backend
-from ..data.dataset import Batch, prepare_inputs, read_batch
+from ..data.dataset import Batch, decode_batch, prepare_inputs, read_batch
 from ..data.loader import batch_loader
 from ..data.mjpeg import Frame
 from ..data.reading import InputReader, source_name
 from ..errors import JpegError, ModelError
+from ..jpeg import JpegWarning, ReadOptions
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..jpeg.reader import Source
 from ..models import Network
@@ -40,7 +42,9 @@ class Prediction:
     index: the source's place in the stream, counted from 0.
     name: its path, '<bytes INDEX>', or the stream and the frame's number.
     value: of a Detector or a Classifier, what their `predict` gives for one image.
-    image_size: (height, width) in pixels of the original image.
+    image_size: (height, width) in pixels of the original image, the right way up unless the reading options say
+        otherwise.
+    warnings: what was unusual about a source that was read all the same.
     frame: of a stream: its number, time and JPEG.
     """
 
@@ -49,6 +53,7 @@ class Prediction:
     value: Any = None
     image_size: tuple[int, int] | None = None
     error: JpegError | None = None
+    warnings: tuple[JpegWarning, ...] = ()
     frame: Frame | None = None
 
 
@@ -111,6 +116,7 @@ class Predictor(ABC):
         batch_size: int = 8,
         workers: int | None = None,
         decoder: str = DEFAULT_DECODER,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
     ):
         """
@@ -123,6 +129,7 @@ class Predictor(ABC):
             batch_size: images per batch.
             workers: processes that read JPEGs, 0 for this one alone (default: 1 beside a CPU, up to 8 beside a GPU).
             decoder: what makes pixels, where there have to be any: one of `jpeg.pixels.DECODER_NAMES`.
+            read_options: which files are refused, which way up pictures are, and how much memory one may take.
             observer: is told when each step begins and ends.
 
         Raises:
@@ -141,7 +148,7 @@ class Predictor(ABC):
         self.runner = get_backend(backend).build(model.eval(), device, precision, (batch_size,))
         self.device = self.runner.device
         self.workers = default_workers(self.device) if workers is None else workers
-        self.reader = InputReader(model.config, self.preset, decoder)
+        self.reader = InputReader(model.config, self.preset, decoder, read_options)
         self._side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def read(self, sources: Sources, first_index: int = 0) -> Iterator[Batch]:
@@ -193,11 +200,19 @@ class Predictor(ABC):
         yield from batch_loader(_BySource(self.reader), itertools.chain(start, groups), workers, self.device)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The network's inputs, (N, C, H, W) each, on `device` in the precision's dtype; of an empty batch ()."""
+        """The network's inputs, (N, C, H, W) each, on `device` in the precision's dtype; of an empty batch ().
+
+        A file that was left encoded for the device, and cannot be decoded there, moves to the batch's `errors`.
+        """
         with self._observed("prepare", batch):
             if not len(batch):
                 return ()
-            return prepare_inputs(batch.inputs, self.config, self.preset, self.device, self.runner.dtype)
+            inputs = batch.inputs
+            if self.reader.leaves_encoded:
+                inputs = decode_batch(batch, self.reader, self.device)
+                if not len(batch):
+                    return ()
+            return prepare_inputs(inputs, self.config, self.preset, self.device, self.runner.dtype)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The network's outputs for what `prepare` made, on `device`; for () they are ().
@@ -255,9 +270,10 @@ class Predictor(ABC):
         behind = None
         batches = UntilBroken(self.read(sources, first_index))
         for batch in batches:
-            if on_error == "raise" and batch.errors:
-                raise batch.errors[0][1]
-            launched = batch, *self._launch(batch)
+            _check(batch, on_error)
+            inputs = self.prepare(batch)
+            _check(batch, on_error)  # again: files that were left encoded have been decoded only now
+            launched = batch, *self._launch(inputs)
             if behind is not None:
                 yield from self._finish(*behind, on_error)
             behind = launched
@@ -268,9 +284,9 @@ class Predictor(ABC):
             yield from self._finish(*behind, on_error)
         batches.raise_error()
 
-    def _launch(self, batch: Batch) -> tuple[tuple[Tensor, ...], Any]:
-        """Starts transfer and network -> (outputs, the event after them on a GPU)."""
-        outputs = self.forward(self.prepare(batch))
+    def _launch(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
+        """Starts the network -> (outputs, the event after them on a GPU)."""
+        outputs = self.forward(inputs)
         if self._side is None:
             return outputs, None
         # A backend may write its next outputs where these are.
@@ -282,8 +298,11 @@ class Predictor(ABC):
     def _finish(self, batch: Batch, outputs: tuple[Tensor, ...], event: Any, on_error: str) -> Iterator[Prediction]:
         values = self._fetch(outputs, event, batch.image_sizes)
         rows = zip(batch.indices, batch.names, values, batch.image_sizes.tolist(), strict=True)
-        frame_of = batch.frames.get
-        predictions = [Prediction(i, name, value, tuple(size), frame=frame_of(i)) for i, name, value, size in rows]
+        warnings, frame_of = batch.warnings, batch.frames.get
+        predictions = [
+            Prediction(i, name, value, tuple(size), warnings=warnings.get(i, ()), frame=frame_of(i))
+            for i, name, value, size in rows
+        ]
         if on_error == "report":
             predictions += [Prediction(i, error.name, error=error, frame=frame_of(i)) for i, error in batch.errors]
         yield from sorted(predictions, key=lambda prediction: prediction.index)
@@ -310,6 +329,11 @@ class Predictor(ABC):
         finally:
             if self.observer is not None:
                 self.observer.end(step, seen[0])
+
+
+def _check(batch: Batch, on_error: str) -> None:
+    if on_error == "raise" and batch.errors:
+        raise batch.errors[0][1]
 
 
 def default_workers(device: torch.device | str) -> int:

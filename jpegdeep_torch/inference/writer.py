@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
 from ..data.mjpeg import Frame
-from ..errors import DatasetError, JpegError, StreamError
+from ..errors import DatasetError, StreamError
+from ..jpeg import JpegWarning, ReadOptions, WarningCounts
 from ..jpeg.reader import Source
 from ..utils.files import written_whole
 from .detector import Detector
@@ -28,9 +29,13 @@ from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_
 from .journal import Journal, read_lines
 from .predictor import Prediction
 from .sources import UntilBroken, is_live
+from .tiles import TiledDetector
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
+MOST_DRAWN_PX = 6000  # the longest side of a drawn picture; a larger photograph is reduced to it
+_LARGE_PX = 1 << 25  # photographs of more pixels than this are drawn one at a time, for the sake of memory
+_one_large = Lock()
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,16 @@ class PredictionSummary:
     images: how many were read, or failed to be.
     done_before: how many an earlier run into the same folder had done.
     failed: (name, reason) of each that could not be read.
+    not_drawn: (name, reason) of each that was read, but could not be drawn in this run.
+    warnings: of the files that were read.
     dropped: how many frames of live streams were dropped.
     """
 
     images: int = 0
     done_before: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    not_drawn: list[tuple[str, str]] = field(default_factory=list)
+    warnings: WarningCounts = field(default_factory=WarningCounts)
     dropped: int = 0
 
 
@@ -102,7 +111,10 @@ def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any
     ]
     assert prediction.image_size is not None  # as of every prediction without an error
     height, width = prediction.image_size
-    return source | {"height": height, "width": width, "detections": found}
+    line = source | {"height": height, "width": width, "detections": found}
+    if prediction.warnings:
+        line["warnings"] = [warning.message for warning in prediction.warnings]
+    return line
 
 
 def image_id(line: dict[str, Any]) -> str:
@@ -135,7 +147,7 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 
 def predict(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source | Frame],
     write: Callable[[list[dict[str, Any]]], None],
     *,
@@ -145,6 +157,7 @@ def predict(
     first_index: int = 0,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
+    before: PredictionSummary | None = None,
 ) -> PredictionSummary:
     """Runs the detector over `sources` and hands over what it finds, in their order, a batch at a time.
 
@@ -156,12 +169,13 @@ def predict(
         first_index: the first source's index.
         on_error: is called with the name of a file that cannot be read or drawn, and the reason.
         progress: is called with the number of images of each batch.
+        before: what an earlier part of the run came to, which is added to.
 
     Raises:
         JpegError: with `strict`.
         StreamError: a stream of frames broke off; after what was read has been handed over.
     """
-    summary = PredictionSummary()
+    summary = before or PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
@@ -170,7 +184,10 @@ def predict(
             if prediction.error is not None:
                 summary.failed.append((prediction.name, prediction.error.reason))
                 on_error(prediction.name, prediction.error.reason)
-            elif drawn is not None and (reason := drawn.result()) is not None:
+                continue
+            summary.warnings.add(prediction.name, prediction.warnings)
+            if drawn is not None and (reason := drawn.result()) is not None:
+                summary.not_drawn.append((prediction.name, reason))
                 on_error(prediction.name, reason)
         write([to_json(prediction, detector.class_names) for prediction, _ in batch])
         summary.images += len(batch)
@@ -184,7 +201,7 @@ def predict(
         def drawn(prediction: Prediction) -> Future | None:
             if drawing is None or prediction.error is not None:
                 return None
-            return threads.submit(_draw, prediction, detector.class_names, drawing)
+            return threads.submit(_draw, prediction, detector.class_names, drawing, detector.reader.options)
 
         for first in kept:
             others = 0 if is_live(first.frame) else detector.batch_size - 1
@@ -198,24 +215,36 @@ def predict(
     return summary
 
 
-def _draw(prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions) -> str | None:
+def _draw(
+    prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> str | None:
     """Draws one image -> what went wrong, if anything: the detections are worth keeping without it."""
-    try:
-        image, _ = load_image(prediction.name if prediction.frame is None else io.BytesIO(prediction.frame.data))
-    except JpegError as error:
-        return error.reason
-    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
-    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names)]
-    whole = side_by_side([draw_detections(image, prediction.value, class_names), *beside])
     path = drawing.path(prediction.index, to_json(prediction, class_names))
     temporary = path.with_name(f".{path.name}.tmp")
-    whole.save(temporary, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
-    os.replace(temporary, path)
+    assert prediction.image_size is not None  # as of every prediction without an error
+    try:
+        with _one_large if prediction.image_size[0] * prediction.image_size[1] > _LARGE_PX else nullcontext():
+            _draw_into(temporary, prediction, class_names, drawing, options)
+        os.replace(temporary, path)
+    except Exception as error:  # each library raises its own: OSError, ValueError, MemoryError, SystemError, ...
+        temporary.unlink(missing_ok=True)
+        return f"cannot be drawn ({getattr(error, 'reason', None) or error or type(error).__name__})"
     return None
 
 
+def _draw_into(
+    path: Path, prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> None:
+    jpeg = prediction.name if prediction.frame is None else prediction.frame.data
+    image, scale = load_image(jpeg, MOST_DRAWN_PX, options)
+    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
+    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names, scale)]
+    whole = side_by_side([draw_detections(image, prediction.value, class_names, scale), *beside])
+    whole.save(path, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
+
+
 def predict_to_folder(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     sources: Iterable[Source | Frame],
     folder: str | os.PathLike[str],
     *,
@@ -240,7 +269,8 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        failed, there = [], itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        summary = PredictionSummary(done_before=journal.lines)
+        there = itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
         for place, (line, source) in enumerate(there, start=1):
             if line is None or source is None or is_live(source) or _source_of(line) != str(source):
                 was, now = "nothing" if line is None else _source_of(line), "nothing" if source is None else str(source)
@@ -249,15 +279,16 @@ def predict_to_folder(
                     f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
             if "error" in line:
-                failed.append((_source_of(line), line["error"]))
-        done = journal.lines
+                summary.failed.append((_source_of(line), line["error"]))
+            summary.warnings.add(line["file"], map(JpegWarning, line.get("warnings", ())))
+        options |= {"drawing": drawing, "first_index": journal.lines, "before": summary}
         try:
-            summary = predict(detector, sources, journal.append, drawing=drawing, first_index=done, **options)
+            predict(detector, sources, journal.append, **options)
         except StreamError:
             journal.finish()
             raise
         journal.finish()
-    return replace(summary, done_before=done, failed=failed + summary.failed)
+    return summary
 
 
 def _source_of(line: dict[str, Any]) -> str:

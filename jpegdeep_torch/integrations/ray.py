@@ -21,6 +21,8 @@ from ..data.shards import ADDRESS_COLUMNS, BYTES_COLUMNS, parquet_modules
 from ..errors import DatasetError, StorageError
 from ..inference.detector import Detector
 from ..inference.writer import Selection
+from ..jpeg import ReadOptions
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..scale.results import result_columns
 from ..scale.rows import Row, failed_row, predict_rows, whole_batches
 from ..utils.storage import DEFAULT_RETRY, Retry, read_file
@@ -46,12 +48,13 @@ class DetectorActor:
         batch_size: int = 8,
         workers: int = 0,
         coefficients: str | None = None,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
         retry: Retry = DEFAULT_RETRY,
     ):
         """
         Args:
-            weights: a safetensors file, at this path on every node.
-            backend, batch_size, workers, coefficients: as of `Detector.load`.
+            weights: a safetensors file, at this path on every node; or a name (`list_weights`).
+            backend, batch_size, workers, coefficients, read_options: as of `Detector.load`.
             device: default: a GPU where the actor was given one (`num_gpus`), else the CPU.
             threads: of PyTorch in this actor; as many as it was given cores (`num_cpus`).  None: PyTorch's own choice.
             threshold: the least score that is kept.
@@ -61,8 +64,11 @@ class DetectorActor:
             torch.set_num_threads(threads)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.detector = whole_batches(
-            Detector.load(weights, device, backend, batch_size=batch_size, workers=workers, coefficients=coefficients)
-        )
+            Detector.load(
+                weights, device, backend, batch_size=batch_size, workers=workers, coefficients=coefficients,
+                read_options=read_options,
+            )
+        )  # fmt: skip
         self.selection, self.retry = Selection(threshold), retry
 
     def __call__(self, batch: Any) -> Any:

@@ -16,6 +16,7 @@ from ..data.shards import ShardFile, output_names, read_shard
 from ..errors import DatasetError, StorageError
 from ..inference.detector import Detector
 from ..inference.writer import Selection
+from ..jpeg import WarningCounts
 from ..utils.settings import changed_settings
 from ..utils.storage import DEFAULT_RETRY, Retry, join, list_folder, read_file, remove_file, write_file
 from .results import ResultsFile, Summary, as_json, read_summary, summed
@@ -34,12 +35,14 @@ class JobSummary:
     done_before: how many of them were done already.
     failed: {shard: why it could not be read}; the others are done.
     rows: the sum of what it did itself.
+    warnings: of the files that it read.
     """
 
     shards: int = 0
     done_before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     rows: Summary = field(default_factory=Summary)
+    warnings: WarningCounts = field(default_factory=WarningCounts)
 
 
 @dataclass
@@ -133,6 +136,7 @@ class _Job:
                 self._settle()
                 file = self.begun.popleft()
                 assert isinstance(file, ShardFile)
+                self.summary.warnings.add(f"{self.shard}: {file.name}", prediction.warnings)
                 self._add(file.name, to_row(prediction, self.selection))
                 self._settle()
             self._settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 import zipfile
@@ -15,13 +16,14 @@ from torch import Tensor
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..errors import CheckpointError, ModelError
 from ..keras.convert import Conversion, check_arguments, complete
+from ..keras.original import Assumption
 from ..models import MODELS, create_model
 from ..models.vgg import dense_to_convolution
 from ..presets import PRESETS
 from ..utils.files import sha256_of
 from ..utils.messages import listed, shown
 from ..weights import WeightsInfo, save_tensors
-from .networks import NETWORKS, TorchNetwork
+from .networks import NETWORKS, PRESETS_OF_FILES, TorchNetwork
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # what training scripts put the tensors under
 _MOST_TENSORS = 20_000
@@ -104,20 +106,33 @@ def convert_torch(
 def convert_torchvision(
     name: str, output: str | os.PathLike[str], *, to: str | None = None, num_classes: int | None = None
 ) -> Conversion:
-    """As `convert_torch`, with torchvision's own weights of `name` ('ssd300_vgg16', 'vgg16' or 'resnet50').
+    """As `convert_torch`, with torchvision's own weights of its network `name`, a row of `networks.NETWORKS`.
 
     They are taken from torch.hub's cache, or downloaded to it as torchvision does.
-    """
-    from torchvision.models import get_model_weights
 
-    if name not in [row.name for row in NETWORKS]:
+    Raises:
+        ModelError: no row has that name.
+        CheckpointError: the file cannot be had, or is not torchvision's.
+    """
+    from torchvision.models import get_weight
+
+    row = next((row for row in NETWORKS if row.name == name), None)
+    if row is None:
         raise ModelError(f"{name}: torchvision's are {', '.join(row.name for row in NETWORKS)}")
-    url = get_model_weights(name).DEFAULT.url if name != "vgg16" else get_model_weights(name).IMAGENET1K_V1.url
-    try:
-        torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the network or the disk raises
-        raise CheckpointError(f"{url}: cannot be had ({type(error).__name__}: {shown(error)})") from None
+    url = get_weight(row.weights).url
     cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not cached.is_file():
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(cached), row.weights_sha256, progress=sys.stderr.isatty())
+        except Exception as error:  # whatever the network or the disk raises
+            raise CheckpointError(f"{url}: cannot be had ({type(error).__name__}: {shown(error)})") from None
+    held = sha256_of(cached)
+    if not held.startswith(row.weights_sha256):
+        raise CheckpointError(
+            f"{cached}: its sha256 begins with {held[:8]}, torchvision's {row.weights} with {row.weights_sha256}: "
+            "remove it, so that it is fetched again"
+        )
     return convert_torch(cached, output, to=to, num_classes=num_classes)
 
 
@@ -158,17 +173,22 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
         names = tuple(by_id.get(k, f"unused {k}") for k in range(1, 91))
         names_reason = "COCO's, by its category numbers, some of which no class has"
     same = to is None and row.scales is not None
+    sha256 = sha256_of(source)
+    told = PRESETS_OF_FILES.get(sha256[:8], row.preset)
     info = WeightsInfo(
         name, classes, row.scales if same else (MODELS[name].anchor_scales if detector else None),
-        preset or (row.preset if not detector or same else "torchvision_ssd"), names, 1.0, shown(source.name),
-        sha256_of(source), mean=mean if MODELS[name].inputs == "rgb" and preset is None else None,
+        preset or (told if not detector or same else "torchvision_ssd"), names, 1.0, shown(source.name), sha256,
+        mean=mean if MODELS[name].inputs == "rgb" and preset is None else None,
         **({"box_rules": row.box_rules} if same else {}),
     )  # fmt: skip
     tensors, initial = complete(info, tensors)
     parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
     reason = "as asked for" if preset else f"torchvision's {row.name} prepares its pixels so"
     scales_reason = (f"torchvision's {row.name}'s" if same else "the usual") if detector else None
-    assumed = ["the shorter side 256 px of IMAGENET1K_V1; V2's is 232"] if name == "resnet50_v15" else []
+    assumed = []
+    if preset is None and not detector and row.name != "vgg16" and sha256[:8] not in PRESETS_OF_FILES:
+        told = "the shorter side 256 px of IMAGENET1K_V1; V2's 232 px are in the preset torchvision_imagenet_v2"
+        assumed = [Assumption(told, "preset")]
     result = Conversion(
         info, source, output, parameters, reason, scales_reason, names_reason, f"torchvision's {row.name}", False,
         initial, left_out, assumed,

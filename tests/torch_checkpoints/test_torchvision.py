@@ -17,7 +17,6 @@ from PIL import Image
 from torch import nn
 from torchvision.models import detection
 
-import jpegdeep_torch
 from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.detection import anchor_boxes
 from jpegdeep_torch.errors import CheckpointError, ModelError
@@ -268,26 +267,3 @@ def test_command(tmp_path, ssd, capsys):
     command = [sys.executable, REPOSITORY / "convert" / "torch_to_torch.py", tmp_path / "nothing.pth"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "no such file" in run.stderr
-
-
-def test_torchvisions_own_weights_from_the_hubs_cache(tmp_path, ssd, monkeypatch):
-    """Nothing is downloaded where the cache has the file, under the name that torchvision gives it."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    name = detection.SSD300_VGG16_Weights.COCO_V1.url.rpartition("/")[2]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    cached.parent.mkdir(parents=True)
-    cached.symlink_to(ssd[1].source)
-    model = jpegdeep_torch.create_model("ssd300_vgg16", weights="torchvision")
-    assert model.training and model.config.num_classes == 90 and model.config.box_rules.cut_before_nms
-    assert torch.equal(model.trunk.fc6.weight, ssd[0].backbone.extra[0][7][1].weight)
-    with pytest.raises(ModelError, match="num_classes 90, asked for 3"):
-        jpegdeep_torch.create_model("ssd300_vgg16", 3, weights="torchvision")
-    with pytest.raises(ModelError, match="torchvision has no weights of it"):
-        jpegdeep_torch.create_model("ssd300_vgg16_dct", weights="torchvision")
-    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
-    with pytest.raises(CheckpointError, match="cannot be had"):
-        jpegdeep_torch.create_model("resnet50_v15", weights="torchvision")
-
-
-def _no_network(*_arguments: object, **_options: object) -> None:
-    raise OSError("no network")
