@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
+from ..models import create_model
 from ..models.config import ANCHOR_SCALES, PUBLISHED_RULES, BoxRules
 
 _VGG_LAYERS = (
@@ -75,6 +78,13 @@ def _resnet_modules() -> dict[str, str]:
     return modules
 
 
+def _mobilenet_modules() -> dict[str, str]:
+    """Ours have the same names as torchvision's."""
+    with torch.device("meta"):
+        model = create_model("mobilenet_v2")
+    return {key.rpartition(".")[0]: key.rpartition(".")[0] for key in model.state_dict()}
+
+
 # How torchvision prepares the pixels of its own ImageNet weights, by the beginning of the file's sha256: IMAGENET1K_V1
 # and V2 of resnet50, and of mobilenet_v2.
 PRESETS_OF_FILES = {
@@ -97,5 +107,9 @@ NETWORKS = (
     TorchNetwork(
         "resnet50", "resnet50_v15", _resnet_modules(), "trunk.conv1", "torchvision_imagenet", IMAGENET_DEVIATION,
         "ResNet50_Weights.IMAGENET1K_V2", "11ad3fa6", 103, top=("fc1000",),
+    ),
+    TorchNetwork(
+        "mobilenet_v2", "mobilenet_v2", _mobilenet_modules(), "features.0.0", "torchvision_imagenet", IMAGENET_DEVIATION,
+        "MobileNet_V2_Weights.IMAGENET1K_V1", "b0353104", 14, top=("classifier.1",),
     ),
 )  # fmt: skip

@@ -31,7 +31,11 @@ def small_runner(backend: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa", "ssd512_vgg16_dct"]
+    "name",
+    [
+        *("ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa", "ssd512_vgg16_dct"),
+        *("ssd300_mobilenet_v2", "ssd300_mobilenet_v2_dct_small"),
+    ],
 )
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
 def test_float32_agrees_with_eager_for_any_batch(backend: str, name: str):
