@@ -23,14 +23,15 @@ from .presets import PRESETS, get_preset
 from .pretrained import create_model, list_weights, load_model, read_info
 from .torch_checkpoints import convert_torch
 from .training.run import TrainingResult, train
+from .twins import TwinConfig, make_twin
 from .utils.memory import keep_freed_memory
 from .weights import load_weights, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
     "JpegDataset", "JpegDeepError", "JpegError", "JpegWarning", "MissingExtra", "ModelError", "NMSConfig", "Planes",
-    "ReadOptions", "TiledDetector", "TrainingError", "TrainingResult", "convert_keras", "convert_torch",
+    "ReadOptions", "TiledDetector", "TrainingError", "TrainingResult", "TwinConfig", "convert_keras", "convert_torch",
     "create_model", "detect", "get_preset", "keep_freed_memory", "list_jpegs", "list_models", "list_weights",
-    "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info", "read_many",
+    "load_model", "load_weights", "make_loader", "make_twin", "prepare_inputs", "read_dct", "read_info", "read_many",
     "read_planes", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

@@ -45,8 +45,8 @@ def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `read_options` makes a ReadOptions of."""
     group = parser.add_argument_group("reading JPEGs")
     group.add_argument("--on-damage", choices=ON_DAMAGE, default=DEFAULT_OPTIONS.on_damage,
-                       help="error: refuse files that part of the picture is missing from; strict: those that libjpeg "
-                            "warns of, and CMYK, as well; tolerate: take what there is (default: %(default)s)")  # fmt: skip
+                       help="error: refuse files that part of the picture is missing from; strict: also what libjpeg "
+                       "warns of, and CMYK; tolerate: take what there is (default: %(default)s)")  # fmt: skip
     group.add_argument("--orientation", choices=ORIENTATIONS, default=DEFAULT_OPTIONS.orientation,
                        help="apply: turn pictures as EXIF says; stored: leave them (default: %(default)s)")  # fmt: skip
     group.add_argument("--max-memory-mb", type=_megabytes, metavar="MB", default=DEFAULT_OPTIONS.max_memory_mb,

@@ -28,6 +28,17 @@ from ..utils.messages import shown
 from .command import Parser
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+FLAGS = {  # what says another than was assumed -> its flag
+    "mean": "--mean",
+    "swap": "--swap",
+    "steps": "--steps even",
+    "clip": "--clip-boxes",
+    "variances": "--variances",
+    "epsilon": "--epsilon",
+    "scales": "--scales",
+    "preset": "--preset",
+    "class_names": "--class-names",
+}
 _TWIN = ""  # --verify without a file
 
 
@@ -46,7 +57,7 @@ def _parser() -> Parser:
     parser.add_argument("--num-classes", type=int, metavar="N", help="without background, where FILE has no heads")
     said = parser.add_argument_group("what FILE does not say", "or says wrong, of the network that it comes from")
     said.add_argument("--mean", metavar="R,G,B", help="subtracted from pixels: ssd_keras's subtract_mean; 0,0,0: none")
-    said.add_argument("--stddev", metavar="R,G,B", help="ssd_keras's divide_by_stddev")
+    said.add_argument("--stddev", "--deviation", metavar="R,G,B", help="ssd_keras's divide_by_stddev")
     said.add_argument("--swap", metavar="I,J,K", help="ssd_keras's swap_channels; 0,1,2: none")
     said.add_argument("--steps", choices=ANCHOR_STEPS, help="between anchors; even: ssd_keras's steps=None")
     said.add_argument(
@@ -123,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dry_run=args.dry_run,
         progress=True,
     )
-    print(summary(done))
+    print(summary(done, FLAGS))
     if args.verify is None:
         return 0
     if done.initial:
@@ -154,7 +165,7 @@ def _convert_torch(args: argparse.Namespace) -> int:
         num_classes=args.num_classes,
         dry_run=args.dry_run,
     )
-    print(summary(done))
+    print(summary(done, FLAGS))
     return 0
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from ..data.mjpeg import Frame, is_address, is_stream
 from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
@@ -34,7 +35,8 @@ from .common import load, predictor_parser, print_warnings, progress_bar, run_se
 def main(argv: Sequence[str] | None = None) -> None:
     p = predictor_parser("jpegdeep predict", __doc__)
     p.add_argument("inputs", nargs="+", metavar="INPUT",
-                   help="files, folders (all JPEGs below), patterns in quotes, or - for a list on stdin")  # fmt: skip
+                   help="files, folders (all JPEGs below), patterns in quotes, streams of frames (.mjpeg, .avi, an "
+                   "http address), or - for a list on stdin")  # fmt: skip
     p.add_argument("-o", "--output", metavar="DIR", help="a folder (default: results to standard output)")
     p.add_argument("--format", choices=("jsonl", "coco"), default="jsonl",
                    help="of the results; DIR has detections.jsonl in any case")  # fmt: skip
@@ -66,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         category_ids = list(range(1, len(detector.class_names) + 1))
     summary = (_to_folder if args.output else _to_stdout)(args, detector, category_ids, options)
     done = f", {summary.done_before} of an earlier run" if summary.done_before else ""
+    done += f", {summary.dropped} frames dropped" if summary.dropped else ""
     drawn = f", {len(summary.not_drawn)} not drawn" if summary.not_drawn else ""
     print_warnings(summary.warnings)
     print(f"{summary.images} images{done}; {len(summary.failed)} could not be read{drawn}", file=sys.stderr)
@@ -85,7 +88,7 @@ def _check_inputs(patterns: Sequence[str]) -> None:
     A missing file of a list on standard input is one bad file among others.
     """
     for pattern in patterns:
-        if pattern == "-":
+        if pattern == "-" or (is_stream(pattern) and not os.path.isdir(pattern)):
             continue
         first = next(_inputs([pattern]), None)
         if first is None:
@@ -97,14 +100,14 @@ def _check_inputs(patterns: Sequence[str]) -> None:
         raise DatasetError(f"{pattern}: {wrong}")
 
 
-def _inputs(patterns: Sequence[str]) -> Iterator[Source]:
+def _inputs(patterns: Sequence[str]) -> Iterator[Source | Frame]:
     """All files meant, lazily."""
     for pattern in patterns:
         if pattern == "-":
             for line in sys.stdin:
                 if name := line.rstrip("\n"):
                     yield from expand_sources(name)
-        elif not os.path.lexists(pattern) and glob.has_magic(pattern):
+        elif not os.path.lexists(pattern) and not is_address(pattern) and glob.has_magic(pattern):
             yield from expand_sources(sorted(glob.glob(pattern, recursive=True)))
         else:
             yield from expand_sources(pattern)
@@ -123,7 +126,9 @@ def _to_folder(
     folder = make_folder(args.output)
     drawing = None
     if args.pictures != "none":
-        ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
+        ground_truth = None
+        if args.truth or args.show_truth:
+            ground_truth = GroundTruth(args.truth or AUTO, options=detector.reader.options)
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
     with weights_file(args.weights, task=Detector.task) as file:
         sha256 = sha256_of(file)

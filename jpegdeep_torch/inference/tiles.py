@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import prepare_inputs
+from ..data.mjpeg import Frame
 from ..data.reading import read_bytes, source_name
 from ..detection.nms import suppress
 from ..errors import JpegError, ModelError
@@ -89,17 +90,21 @@ class TiledDetector:
 
     def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Prediction]:
         for index, source in enumerate(expand_sources(sources), start=first_index):
-            name = source_name(source, index)
+            data: Source
+            if isinstance(source, Frame):
+                frame, name, data = source, str(source), source.data
+            else:
+                frame, name, data = None, source_name(source, index), source
             warnings: list[JpegWarning] = []
             try:
-                size, value = self._find(source, name, warnings)
+                size, value = self._find(data, name, warnings)
             except JpegError as error:
                 if on_error == "raise":
                     raise
                 if on_error == "report":
-                    yield Prediction(index, name, error=error)
+                    yield Prediction(index, name, error=error, frame=frame)
                 continue
-            yield Prediction(index, name, value, size, warnings=tuple(warnings))
+            yield Prediction(index, name, value, size, warnings=tuple(warnings), frame=frame)
 
     def _find(
         self, source: Source, name: str, warnings: list[JpegWarning]

@@ -22,7 +22,7 @@ from ..utils.messages import listed, shown
 from ..weights import WeightsInfo, save_tensors
 from .identify import Match, best_match, input_problems
 from .names import BUBBLIIIING, SSD_KERAS, Piece
-from .original import SSD_KERAS_MEAN, Original, Settings, numbers, read_original
+from .original import SSD_KERAS_MEAN, Assumption, Original, Settings, numbers, read_original
 from .reader import KerasFile, Weight, open_keras
 from .transfer import plan_transfer
 
@@ -45,7 +45,7 @@ class Conversion:
     raw_pixels: bool  # the original prepares its pixels itself, as ssd_keras's networks do
     initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
     left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
-    assumed: list[str] = field(default_factory=list)  # what no file of this kind says, and what changes it
+    assumed: list[Assumption] = field(default_factory=list)
     output_sha256: str | None = None
     seconds: float = 0.0
 
@@ -248,14 +248,14 @@ def _describe(
     else:
         assumed = "coco" if classes == 80 else "voc"
         scales = MODELS[name].known_scales[assumed]
-        scales_reason = (
-            f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say (--scales to change)"
-        )
+        scales_reason = f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say"
+        told = f"anchor scales {assumed.upper()}'s, by the number of classes"
         if classes not in (20, 80):
-            original.assumed.append(
+            told = (
                 f"WARNING: {classes} classes are neither VOC's nor COCO's: if the anchors had other scales, all boxes "
-                "are wrong (--scales)"
+                "are wrong"
             )
+        original.assumed.append(Assumption(told, "scales"))
     if preset is not None:
         reason = "as asked for"
     elif found.flavour == SSD_KERAS:
@@ -280,7 +280,8 @@ def _describe(
         known = next((key for key, names in KNOWN_CLASSES.items() if len(names) == classes), None)
         if known is not None:
             class_names = KNOWN_CLASSES[known]
-            names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
+            names_reason = f"{known.upper()}'s, assumed from their number"
+            original.assumed.append(Assumption(f"class names {known.upper()}'s, by their number", "class_names"))
     mean = None
     rgb = MODELS[name].inputs == "rgb"
     if rgb and original.mean_rgb is not None and (reason != "as asked for" or original.mean_rgb != SSD_KERAS_MEAN):

@@ -25,6 +25,8 @@ from ..utils.messages import listed
 from .config import ANCHOR_CLIPS, ANCHOR_STEPS, PUBLISHED_RULES, BoxRules
 
 FORMAT_VERSION = "1"
+# What makes a weights file of a file that ends so.
+_CONVERTERS = {".h5": "convert_keras", ".hdf5": "convert_keras", ".keras": "convert_keras", ".pth": "convert_torch"}
 CARD_FIELDS = {  # of a model card (arXiv 1810.03993), in its order
     "task": "what the weights find, and in what",
     "data": "what they were trained on",
@@ -88,7 +90,7 @@ class WeightsInfo:
         if version != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path}: not a weights file of jpegdeep_torch (format_version is {version!r}, expected "
-                f"{FORMAT_VERSION!r}); Keras files go through convert/keras_to_torch.py"
+                f"{FORMAT_VERSION!r}); Keras files are for convert_keras, .pth files for convert_torch"
             )
         try:
             scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
@@ -125,12 +127,17 @@ class WeightsInfo:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], info: WeightsInfo) -> None:
+    """Writes contiguous tensors as `write_safetensors` does."""
+    write_safetensors(tensors, path, info.to_metadata())
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
     """Writes contiguous tensors; the file appears only when it is complete.
 
-    The same tensors and `info` give the same bytes each time.
+    The same tensors and metadata give the same bytes each time.
     """
     with written_whole(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=info.to_metadata())
+        save_file(dict(tensors), temporary, metadata=metadata)
         _sort_metadata(temporary)
 
 
@@ -162,7 +169,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        hint = "; Keras files go through convert/keras_to_torch.py" if str(path).endswith((".h5", ".hdf5")) else ""
+        function = _CONVERTERS.get(Path(path).suffix.lower())
+        hint = f"; jpegdeep_torch.{function} makes one of it" if function else ""
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}){hint}") from None
 
 

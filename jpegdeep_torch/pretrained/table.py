@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-from ..models import MODELS
+from ..models import MODELS, model_from_file
+from ..models.stem_file import load_stem, put_on_stem
 from ..torch_checkpoints import convert_torchvision
 from ..torch_checkpoints.networks import NETWORKS, TorchNetwork
+from ..weights import save_weights
 
 FILES = Path(__file__).parent / "files"  # weights that the package brings along
 _NOTHING = "nothing: the file is in the package"
@@ -81,7 +83,31 @@ def _torchvision(row: TorchNetwork) -> PretrainedWeights:
     )  # fmt: skip
 
 
-WEIGHTS: tuple[PretrainedWeights, ...] = tuple(map(_torchvision, NETWORKS))
+@contextmanager
+def _on_stem(network: str, model: str, file: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        rgb = model_from_file(convert_torchvision(network, Path(folder) / "rgb.safetensors").output)
+        stem, _ = load_stem(FILES / file)
+        path = Path(folder) / "weights.safetensors"
+        save_weights(put_on_stem(rgb, stem, model), path, rgb.info.preset, coefficients="native")
+        yield path
+
+
+def _stem_of_ours(network: str, model: str, file: str) -> PretrainedWeights:
+    """The row of a stem in FILES, made by `twins.make_twin`, in front of torchvision's layers."""
+    (row,) = (row for row in NETWORKS if row.name == network)
+    theirs = _torchvision(row)
+    return PretrainedWeights(
+        "imagenet", model, f"a stem of ours (docs/twins.md), later layers of {theirs.source}",
+        f"the stem: Apache-2.0; the later layers: {theirs.licence}", theirs.sha256, theirs.takes,
+        functools.partial(_on_stem, network, model, file),
+    )  # fmt: skip
+
+
+WEIGHTS: tuple[PretrainedWeights, ...] = (
+    *map(_torchvision, NETWORKS),
+    _stem_of_ours("mobilenet_v2", "mobilenet_v2_dct_small", "mobilenet_v2_stem_small.safetensors"),
+)
 
 
 def is_name(weights: object) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..errors import CheckpointError, ModelError
 from ..keras.convert import Conversion, check_arguments, complete
+from ..keras.original import Assumption
 from ..models import MODELS, create_model
 from ..models.vgg import dense_to_convolution
 from ..presets import PRESETS
@@ -186,7 +187,8 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
     scales_reason = (f"torchvision's {row.name}'s" if same else "the usual") if detector else None
     assumed = []
     if preset is None and not detector and row.name != "vgg16" and sha256[:8] not in PRESETS_OF_FILES:
-        assumed = ["the shorter side 256 px of IMAGENET1K_V1; V2's 232 px are in the preset torchvision_imagenet_v2"]
+        told = "the shorter side 256 px of IMAGENET1K_V1; V2's 232 px are in the preset torchvision_imagenet_v2"
+        assumed = [Assumption(told, "preset")]
     result = Conversion(
         info, source, output, parameters, reason, scales_reason, names_reason, f"torchvision's {row.name}", False,
         initial, left_out, assumed,

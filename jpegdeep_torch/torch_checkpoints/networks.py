@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from ..models import create_model
 from ..models.config import ANCHOR_SCALES, PUBLISHED_RULES, BoxRules
 
 _VGG_LAYERS = (
@@ -79,10 +76,12 @@ def _resnet_modules() -> dict[str, str]:
 
 
 def _mobilenet_modules() -> dict[str, str]:
-    """Ours have the same names as torchvision's."""
-    with torch.device("meta"):
-        model = create_model("mobilenet_v2")
-    return {key.rpartition(".")[0]: key.rpartition(".")[0] for key in model.state_dict()}
+    """Ours have torchvision's names."""
+    names = [f"features.{block}.{place}" for block in (0, 18) for place in (0, 1)]
+    for block in range(1, 18):
+        inner = ("0.0", "0.1", "1", "2") if block == 1 else ("0.0", "0.1", "1.0", "1.1", "2", "3")
+        names += [f"features.{block}.conv.{place}" for place in inner]
+    return {name: name for name in (*names, "classifier.1")}
 
 
 # How torchvision prepares the pixels of its own ImageNet weights, by the beginning of the file's sha256: IMAGENET1K_V1
@@ -109,7 +108,7 @@ NETWORKS = (
         "ResNet50_Weights.IMAGENET1K_V2", "11ad3fa6", 103, top=("fc1000",),
     ),
     TorchNetwork(
-        "mobilenet_v2", "mobilenet_v2", _mobilenet_modules(), "features.0.0", "torchvision_imagenet", IMAGENET_DEVIATION,
-        "MobileNet_V2_Weights.IMAGENET1K_V1", "b0353104", 14, top=("classifier.1",),
+        "mobilenet_v2", "mobilenet_v2", _mobilenet_modules(), "features.0.0", "torchvision_imagenet",
+        IMAGENET_DEVIATION, "MobileNet_V2_Weights.IMAGENET1K_V1", "b0353104", 14, top=("classifier.1",),
     ),
 )  # fmt: skip

@@ -169,16 +169,16 @@ def list_recipes() -> list[str]:
 
 
 @dataclass
-class Draft:
+class ParsedConfig:
     """A configuration as far as it could be read.
 
-    config: None where there are `problems`, which list what is wrong with it.
-    sound: every value that is as it should be, under its key's whole name: 'run.epochs'.
+    config: None where there are `problems`, which list what is wrong.
+    valid: every value that is as it should be, under its key's whole name: 'run.epochs'.
     notes: what follows from how the run was asked for, a line each.
     """
 
     config: TrainingConfig | None
-    sound: dict[str, Any]
+    valid: dict[str, Any]
     problems: list[str]
     notes: list[str]
 
@@ -192,9 +192,9 @@ def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     ConfigError: lists every unknown key, missing key, wrong type, value out of range, and keys that contradict each
     other.
     """
-    draft = read_draft(source, changes)
-    refuse(source, draft.problems)
-    return draft.config
+    parsed = parse_config(source, changes)
+    refuse(source, parsed.problems)
+    return parsed.config
 
 
 def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
@@ -203,14 +203,14 @@ def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
         raise ConfigError(f"{source}: {len(problems)} mistakes: " + "; ".join(problems))
 
 
-def read_draft(
+def parse_config(
     source: str | os.PathLike[str] | Mapping[str, Any] | TrainingConfig,
     changes: Sequence[str] | Mapping[str, Any] = (),
     *,
     output: str = "",
     root: str = "",
     init: str = "",
-) -> Draft:
+) -> ParsedConfig:
     """As `load_config`, but what is wrong is listed beside what could be read.
 
     output: in place of the run's folder.  root: in place of every set's.  init: in place of `model.init`; fresh weights
@@ -227,10 +227,10 @@ def read_draft(
     table = merge(table, ({"output": output} if output else {}) | ({"model": {"init": init}} if init else {}))
     if root:
         table = _with_root(table, root)
-    sound: dict[str, Any] = {}
-    config = build(TrainingConfig, table, "", problems, sound)
-    problems += contradictions(sound)
-    return Draft(None if problems else config, sound, problems, notes)
+    valid: dict[str, Any] = {}
+    config = build(TrainingConfig, table, "", problems, valid)
+    problems += contradictions(valid)
+    return ParsedConfig(None if problems else config, valid, problems, notes)
 
 
 def _with_root(table: dict[str, Any], root: str) -> dict[str, Any]:

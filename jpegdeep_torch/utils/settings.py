@@ -48,12 +48,12 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise TomlError(str(error)) from None
 
 
-def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[str, Any] | None = None) -> Any:
+def build(kind: type, table: Any, where: str, problems: list[str], valid: dict[str, Any] | None = None) -> Any:
     """The dataclass `kind` from a table; None where `problems` got entries, each beginning with the key's whole name.
 
     Fields may be bool, int, float, str, another dataclass, a tuple of any of these (of any length, or as long as its
     annotation says), or one of several of these.
-    sound: gets each value that is as it should be, its default among them, under its key's whole name, so that more can
+    valid: gets each value that is as it should be, its default among them, under its key's whole name, so that more can
         be checked whatever else is wrong.
     """
     before = len(problems)
@@ -63,21 +63,21 @@ def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[s
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in sorted(table.keys() - fields.keys()):
         problems.append(f"{_join(where, key)}: unknown key, expected one of {', '.join(fields)}")
-    sound = {} if sound is None else sound
+    valid = {} if valid is None else valid
     values = {}
     for name, hint in typing.get_type_hints(kind).items():
         count = len(problems)
-        value = _value_of(fields[name], hint, table, _join(where, name), problems, sound)
+        value = _value_of(fields[name], hint, table, _join(where, name), problems, valid)
         if len(problems) == count:
-            values[name] = sound[_join(where, name)] = value
+            values[name] = valid[_join(where, name)] = value
     return _made(kind, values, where, problems, before) if _required(fields) <= values.keys() else None
 
 
 def _value_of(
-    item: dataclasses.Field, hint: Any, table: Mapping[str, Any], key: str, problems: list[str], sound: dict[str, Any]
+    item: dataclasses.Field, hint: Any, table: Mapping[str, Any], key: str, problems: list[str], valid: dict[str, Any]
 ) -> Any:
     if dataclasses.is_dataclass(hint):  # a table that is not there is one that states nothing
-        return build(hint, table.get(item.name, {}), key, problems, sound)
+        return build(hint, table.get(item.name, {}), key, problems, valid)
     if item.name not in table:
         if item.default is MISSING and item.default_factory is MISSING:
             problems.append(f"{key}: missing")
@@ -94,7 +94,7 @@ def _required(fields: Mapping[str, dataclasses.Field]) -> set[str]:
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str, problems: list[str], before: int) -> Any:
-    """`kind` of the values that are sound, for what its fields do not say one by one; None where anything is wrong."""
+    """`kind` of the values that are valid, for what its fields do not say one by one; None where anything is wrong."""
     try:
         made = kind(**values)
     except ValueError as error:

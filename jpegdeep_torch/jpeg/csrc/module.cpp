@@ -10,6 +10,7 @@
 
 #include "axis.h"
 #include "decoder.h"
+#include "module.h"
 #include "resizer.h"
 
 namespace py = pybind11;
@@ -279,5 +280,6 @@ PYBIND11_MODULE(_native, m) {
     const py::gil_scoped_release unlocked;
     bare_read(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size));
   }, py::arg("data"));
+  bind_headers(m);
   m.def("kernels", [] { return best_kernels().name; });
 }
