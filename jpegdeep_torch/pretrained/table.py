@@ -107,7 +107,13 @@ def _stem_of_ours(network: str, model: str, file: str) -> PretrainedWeights:
 WEIGHTS: tuple[PretrainedWeights, ...] = (
     *map(_torchvision, NETWORKS),
     _stem_of_ours("mobilenet_v2", "mobilenet_v2_dct_small", "mobilenet_v2_stem_small.safetensors"),
-)
+    shipped(
+        "bccd", "ssd300_mobilenet_v2_dct_small", "bccd.safetensors",
+        source="ours, trained on BCCD (docs/detectors.md)",
+        licence="the weights: Apache-2.0; BCCD: MIT; torchvision's ImageNet weights of MobileNetV2: BSD 3-Clause",
+        sha256="f3263a4e9d2912c4ce9886a6a45d9bab5d730c4f5f69bf18559aa9849ec1c8de",
+    ),
+)  # fmt: skip
 
 
 def is_name(weights: object) -> bool:

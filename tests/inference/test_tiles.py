@@ -31,7 +31,7 @@ def test_windows_cover_the_image(size, count):
     assert found[0] == (0, 0, *size) and len(found) == len(set(found)) <= count * count + 1
     seen = np.zeros(size, int)
     for top, left, height, width in found[1:]:
-        assert min(top, left) >= 0 and top + height <= size[0] and left + width <= size[1]
+        assert 0 <= top <= size[0] - height and 0 <= left <= size[1] - width
         seen[top : top + height, left : left + width] += 1
     assert len(found) == 1 or (seen > 0).all()
     if count > 1 and min(size) > 100:  # neighbours share a quarter of their side
