@@ -40,7 +40,6 @@ class Progressive {
   bool dc_block(int i, int16_t* block);
   bool first_blocks(Plane& plane, size_t index, size_t end);
   bool refined_blocks(Plane& plane, size_t index, size_t end);
-  void correct(int16_t* block, uint64_t which);
 
   Plane planes_[kMaxComponents];
   double blocks_visited_ = 0;
@@ -257,61 +256,71 @@ bool Progressive::first_blocks(Plane& plane, size_t index, size_t end) {
   return true;
 }
 
-// Reads one more bit of each coefficient of `which`.
-inline void Progressive::correct(int16_t* block, uint64_t which) {
+// Reads one more bit of each coefficient of `which`; `step` is what the bit stands for.
+inline void correct(BitReader& reader, int16_t* block, uint64_t which, int step) {
   constexpr uint64_t kLowHalf = 0xFFFFFFFF;
   for (const uint64_t half : {which & kLowHalf, which & ~kLowHalf}) {
     if (half == 0) continue;
-    reader_.refill();
-    for (uint64_t rest = half; rest != 0; rest &= rest - 1) {
+    reader.refill();
+    uint64_t bits = reader.bits();
+    unsigned count = 0;
+    for (uint64_t rest = half; rest != 0; rest &= rest - 1, bits <<= 1, ++count) {
       int16_t& coefficient = block[kNaturalOrder[__builtin_ctzll(rest)]];
-      const int sign = coefficient < 0 ? -1 : 0;
-      const int bit = static_cast<int>(reader_.take(1)) << low_;
-      coefficient = static_cast<int16_t>(coefficient + ((bit ^ sign) - sign));  // away from 0
+      const int sign = coefficient >> 15;
+      const int change = step & static_cast<int>(static_cast<int64_t>(bits) >> 63);
+      coefficient = static_cast<int16_t>(coefficient + ((change ^ sign) - sign));  // away from 0
     }
+    reader.skip(count);
   }
 }
 
 // Later scans of AC coefficients: blocks [index, end) of the plane, in one row.
 bool Progressive::refined_blocks(Plane& plane, size_t index, size_t end) {
   const uint64_t band = (~uint64_t{0} >> (63 - last_)) & (~uint64_t{0} << first_);
+  const int step = 1 << low_;
+  BitReader reader = reader_;
+  unsigned end_run = end_run_;
   for (; index < end; ++index) {
     int16_t* block = plane.block(index);
+    uint64_t nonzero = plane.nonzero[index];
     uint64_t left = band;  // frequencies still to come
-    while (end_run_ == 0 && left != 0) {
-      if (reader_.overrun()) return false;
-      reader_.refill();
+    while (end_run == 0 && left != 0) {
+      if (reader.overrun()) return false;
+      reader.refill();
       int symbol = 0;
-      const int length = codes_[0].find(reader_.bits(), symbol);
+      const int length = codes_[0].find(reader.bits(), symbol);
       if (length == 0) return false;
-      reader_.skip(static_cast<unsigned>(length));
+      reader.skip(static_cast<unsigned>(length));
       const int size = symbol & 15;
       int run = symbol >> 4, value = 0;
       if (size > 1) return false;
       if (size == 1) {
-        value = reader_.take(1) != 0 ? 1 << low_ : -(1 << low_);
+        value = reader.take(1) != 0 ? step : -step;
       } else if (run < 15) {
-        end_run_ = (1u << run) + (run == 0 ? 0 : reader_.take(run));
+        end_run = (1u << run) + (run == 0 ? 0 : reader.take(run));
         break;
       }
       // `run` zeros are left as they are, and then comes the new one.
-      uint64_t zeros = left & ~plane.nonzero[index];
+      uint64_t zeros = left & ~nonzero;
       for (; run > 0; --run) zeros &= zeros - 1;
       if (zeros == 0) return false;
-      const int place = __builtin_ctzll(zeros);
-      const uint64_t before = (uint64_t{1} << place) - 1;
-      correct(block, left & plane.nonzero[index] & before);
-      left &= ~before & ~(uint64_t{1} << place);
+      const uint64_t place = zeros & (~zeros + 1);
+      const uint64_t old = left & nonzero & (place - 1);
+      if (old != 0) correct(reader, block, old, step);
+      left &= ~((place << 1) - 1);
       if (value == 0) continue;
-      block[kNaturalOrder[place]] = static_cast<int16_t>(value);
-      plane.nonzero[index] |= uint64_t{1} << place;
+      block[kNaturalOrder[__builtin_ctzll(place)]] = static_cast<int16_t>(value);
+      nonzero |= place;
     }
-    if (end_run_ > 0) {
-      if (reader_.overrun()) return false;
-      correct(block, left & plane.nonzero[index]);
-      --end_run_;
+    if (end_run > 0) {
+      if (reader.overrun()) return false;
+      if ((left & nonzero) != 0) correct(reader, block, left & nonzero, step);
+      --end_run;
     }
+    plane.nonzero[index] = nonzero;
   }
+  reader_ = reader;
+  end_run_ = end_run;
   return true;
 }
 
