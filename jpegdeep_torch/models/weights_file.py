@@ -46,7 +46,7 @@ class WeightsInfo:
     source_file: str | None = None
     source_sha256: str | None = None
     coefficients: str | None = None
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
     box_rules: BoxRules = PUBLISHED_RULES
 
     def preparation(self, coefficients: str | None = None) -> Preset:

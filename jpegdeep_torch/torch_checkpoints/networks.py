@@ -75,6 +75,15 @@ def _resnet_modules() -> dict[str, str]:
     return modules
 
 
+def _mobilenet_modules() -> dict[str, str]:
+    """Ours have torchvision's names."""
+    names = ["features.0.0", "features.0.1", "features.18.0", "features.18.1", "classifier.1"]
+    for block in range(1, 18):
+        inside = ("0.0", "0.1", "1", "2") if block == 1 else ("0.0", "0.1", "1.0", "1.1", "2", "3")  # 1 does not expand
+        names += [f"features.{block}.conv.{place}" for place in inside]
+    return dict(zip(names, names))
+
+
 # How torchvision prepares the pixels of its own ImageNet weights, by the beginning of the file's sha256: IMAGENET1K_V1
 # and V2 of resnet50, and of mobilenet_v2.
 PRESETS_OF_FILES = {
@@ -97,5 +106,9 @@ NETWORKS = (
     TorchNetwork(
         "resnet50", "resnet50_v15", _resnet_modules(), "trunk.conv1", "torchvision_imagenet", IMAGENET_DEVIATION,
         "ResNet50_Weights.IMAGENET1K_V2", "11ad3fa6", 103, top=("fc1000",),
+    ),
+    TorchNetwork(
+        "mobilenet_v2", "mobilenet_v2", _mobilenet_modules(), "features.0.0", "torchvision_imagenet",
+        IMAGENET_DEVIATION, "MobileNet_V2_Weights.IMAGENET1K_V1", "b0353104", 14, top=("classifier.1",),
     ),
 )  # fmt: skip
