@@ -15,7 +15,7 @@ from .errors import (
 )
 from .inference.classifier import Classifier
 from .inference.detector import Detector
-from .jpeg import Planes, read_dct, read_many, read_planes
+from .jpeg import Planes, fit_image, pixels_batch, read_dct, read_gray, read_many, read_planes, read_rgb
 from .keras import convert_keras
 from .models import list_models
 from .presets import PRESETS, get_preset
@@ -27,7 +27,8 @@ from .weights import load_model, load_weights, read_info, save_weights
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
     "JpegDataset", "JpegDeepError", "JpegError", "MissingExtra", "ModelError", "NMSConfig", "Planes", "TrainingError",
-    "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info",
-    "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
+    "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "fit_image", "get_preset",
+    "keep_freed_memory", "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "pixels_batch",
+    "prepare_inputs", "read_dct", "read_gray", "read_info", "read_many", "read_planes", "read_rgb", "save_weights",
+    "ssd300_anchors", "train",
 ]  # fmt: skip
