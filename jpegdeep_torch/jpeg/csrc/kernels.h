@@ -72,13 +72,14 @@ struct RowSums {
   int count;
 };
 
-// From components to the channels of a pixel: matrix times components, plus offset, within low and high.
+// From components to the channels of a pixel: matrix times components, plus offset, within 0..255.
 struct Colours {
+  // kOne: all channels are the one component plus offset[0].  kYcbcr: the first component has a share of 1 in each of
+  // three channels and offset[0] is of all, the second none in the first, the third none in the last.
+  enum Kind { kOne, kYcbcr, kAny } kind;
   int components, channels;  // 1 or 3 each
   int width;                 // pixels of a row
-  bool ycbcr;                // the matrix has the zeros and the equal first column of YCbCr's
   float matrix[3][3], offset[3];
-  float low, high;
 };
 
 struct Kernels {

@@ -157,12 +157,6 @@ struct PixelTarget {
       colours.offset[k] = offset.data()[k];
       for (int c = 0; c < count; ++c) colours.matrix[k][c] = matrix.at(k, c);
     }
-    const auto& m = colours.matrix;
-    colours.ycbcr = count == 3 && channels == 3 && m[0][1] == 0 && m[2][2] == 0 && m[0][0] == m[1][0] &&
-                    m[0][0] == m[2][0] && colours.offset[0] == colours.offset[1] &&
-                    colours.offset[0] == colours.offset[2];
-    colours.low = 0;
-    colours.high = 255;
   }
 };
 

@@ -23,6 +23,20 @@ const float* inverse_scales() {
   return scales.values;
 }
 
+// Finds the colours' kind, and takes the first component's share of the channels out of them where it is in all the same.
+float take_out_gain(Colours& colours) {
+  const auto& m = colours.matrix;
+  for (int k = 1; k < colours.channels; ++k) {
+    if (m[k][0] != m[0][0] || colours.offset[k] != colours.offset[0]) return 1;
+  }
+  const bool ycbcr = colours.components == 3 && colours.channels == 3 && m[0][1] == 0 && m[2][2] == 0;
+  if (colours.components != 1 && !ycbcr) return 1;
+  colours.kind = ycbcr ? Colours::kYcbcr : Colours::kOne;
+  const float gain = m[0][0];
+  for (int k = 0; k < colours.channels; ++k) colours.matrix[k][0] = 1;
+  return gain;
+}
+
 }  // namespace
 
 PixelSink::PixelSink(const Decoder& decoder, const std::vector<PixelPlans>& plans, const Colours& colours,
@@ -31,7 +45,9 @@ PixelSink::PixelSink(const Decoder& decoder, const std::vector<PixelPlans>& plan
       output_columns_(colours.width), backwards_(plans[0].rows->backwards()) {
   const size_t columns = 8 * static_cast<size_t>(plans[0].columns->output_blocks());
   const size_t length = (columns + kChunk - 1) / kChunk * kChunk;
+  colours_.kind = Colours::kAny;
   components_.resize(plans.size());
+  components_[0].gain = take_out_gain(colours_);
   for (size_t c = 0; c < plans.size(); ++c) {
     Component& component = components_[c];
     component.rows = plans[c].rows.get();
@@ -96,7 +112,7 @@ void PixelSink::row(int index, int row, const int16_t* blocks, const uint16_t* q
   if (quantisation != component.quantisation) {
     component.quantisation = quantisation;
     const float* scales = inverse_scales();
-    for (int i = 0; i < 64; ++i) component.steps[i] = quantisation[i] * scales[i / 8];
+    for (int i = 0; i < 64; ++i) component.steps[i] = component.gain * quantisation[i] * scales[i / 8];
   }
   if (component.rows->needs(row)) {
     float* lines = lines_.data();

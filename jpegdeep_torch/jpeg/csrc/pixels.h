@@ -46,6 +46,7 @@ class PixelSink : public RowSink {
     int window;                   // rows of samples that are kept
     int arrived = 0;              // rows of samples that came
     const uint16_t* quantisation = nullptr;
+    float gain = 1;               // of its values, beside the colours' matrix
     float steps[64];
     std::vector<float> samples;   // window rows
     std::vector<const float*> used;
@@ -55,7 +56,7 @@ class PixelSink : public RowSink {
   void write_row(int row) noexcept;
 
   std::vector<Component> components_;
-  const Colours colours_;
+  Colours colours_;
   const PixelOutput output_;
   const Kernels& kernels_;
   int output_rows_, output_columns_, next_ = 0;
