@@ -19,6 +19,7 @@ from typing import Any
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from ..data.mjpeg import Frame, is_address, is_stream
+from ..data.shards import is_shard
 from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
@@ -30,16 +31,18 @@ from ..pretrained import weights_file
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
 from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
+from .predict_shards import predict_shards_to
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int | None:
     p = predictor_parser("jpegdeep predict", __doc__)
     p.add_argument("inputs", nargs="+", metavar="INPUT",
                    help="files, folders (all JPEGs below), patterns in quotes, streams of frames (.mjpeg, .avi, an "
                    "http address), or - for a list on stdin")  # fmt: skip
     p.add_argument("-o", "--output", metavar="DIR", help="a folder (default: results to standard output)")
-    p.add_argument("--format", choices=("jsonl", "coco"), default="jsonl",
-                   help="of the results; DIR has detections.jsonl in any case")  # fmt: skip
+    p.add_argument("--format", choices=("jsonl", "coco", "parquet"), default="jsonl",
+                   help="of the results; DIR has detections.jsonl in any case, but for parquet: a file for each INPUT, "
+                   "which may be tar shards, 's3://bucket/{0000..0999}.tar', too (docs/scale.md)")  # fmt: skip
     p.add_argument("--pictures", choices=("none", "jpeg", "png"), default="jpeg", help="drawn into DIR/pictures")
     p.add_argument("--show-truth", action="store_true",
                    help="draw the annotation beside: VOC XML beside the picture or in ../Annotations")  # fmt: skip
@@ -57,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ModelError(f"--top {args.top}: expected at least 1")
     if not args.output and (args.show_truth or args.truth or args.sheet):
         raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
+    if args.format == "parquet" or any(map(is_shard, args.inputs)):
+        return predict_shards_to(args, labels=_labels)
     _check_inputs(args.inputs)
     detector = load(Detector, args)
     if args.tiles is not None:
@@ -72,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawn = f", {len(summary.not_drawn)} not drawn" if summary.not_drawn else ""
     print_warnings(summary.warnings)
     print(f"{summary.images} images{done}; {len(summary.failed)} could not be read{drawn}", file=sys.stderr)
+    return None
 
 
 def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] | None:

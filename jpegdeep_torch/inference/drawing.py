@@ -41,7 +41,7 @@ def load_image(
         options: those that it was read with for a network: the same files are refused, and the same way is up.
 
     Returns:
-        (the image in RGB, its width as a share of the original's).
+        (the image in RGB, its size as a share of the original's).
 
     Raises:
         JpegError: it cannot be read.
@@ -50,13 +50,12 @@ def load_image(
     data = read_bytes(source, name)
     height, width = parse_header(data, name, options).image_size
     if most_px is None or most_px >= max(height, width):
-        pixels = decode_rgb(data, name, decoder=DEFAULT_DECODER, options=options)
-    else:  # decoded at 1/2, 1/4 or 1/8 where that suffices
-        pixels = decode_rgb(data, name, decoder="pillow-draft", size=most_px, options=options)
-        scale = most_px / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return Image.fromarray(pixels), pixels.shape[1] / width
+        return Image.fromarray(decode_rgb(data, name, decoder=DEFAULT_DECODER, options=options)), 1.0
+    # Decoded at 1/2, 1/4 or 1/8 where that suffices.
+    pixels = decode_rgb(data, name, decoder="pillow-draft", size=most_px, options=options)
+    scale = most_px / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)), scale
 
 
 def class_colour(label: int) -> Colour:

@@ -46,6 +46,7 @@ class Conversion:
     initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
     left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
     assumed: list[Assumption] = field(default_factory=list)
+    variances: list[tuple[float, ...]] = field(default_factory=list)  # the original's, by feature map; empty: the usual
     output_sha256: str | None = None
     seconds: float = 0.0
 
@@ -91,8 +92,9 @@ def convert_keras(
         found = best_match(file)
         original = read_original(file, found, settings)
         _refuse(file, found, original, transfer=to is not None)
+        left_out: list[str] = []
         if to is None:
-            name, classes, left_out = found.model, found.num_classes, []
+            name, classes = found.model, found.num_classes
             pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
             if found.is_transfer and num_classes is not None:
                 classes = num_classes
@@ -111,7 +113,17 @@ def convert_keras(
         tensors, initial = complete(info, tensors)
         parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
         result = Conversion(
-            info, source, output, parameters, *reasons, origin, raw_pixels, initial, left_out, original.assumed
+            info,
+            source,
+            output,
+            parameters,
+            *reasons,
+            origin,
+            raw_pixels,
+            initial,
+            left_out,
+            original.assumed,
+            original.variances,
         )
         if not dry_run:
             bar.set_description("writing")
@@ -149,9 +161,9 @@ def _check_settings(given: Settings) -> None:
             raise ModelError(f"{name} is {value!r}, expected {count} finite numbers{' above 0' if positive else ''}")
     if given.swap is not None and sorted(given.swap) != [0, 1, 2]:
         raise ModelError(f"swap is {given.swap!r}, expected 0, 1 and 2 in some order")
-    for name, value, known in (("steps", given.steps, ANCHOR_STEPS), ("clip", given.clip, ANCHOR_CLIPS)):
-        if value is not None and value not in known:
-            raise ModelError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    for name, word, known in (("steps", given.steps, ANCHOR_STEPS), ("clip", given.clip, ANCHOR_CLIPS)):
+        if word is not None and word not in known:
+            raise ModelError(f"{name} is {word!r}, expected one of {', '.join(known)}")
 
 
 def _adapted(piece: Piece, original: Original, channels: str) -> Piece:

@@ -45,7 +45,7 @@ def summary(done: Conversion, flags: Mapping[str, str] | None = None) -> str:
         rows.append(("initial values", f"{len(done.initial)} tensors: {_modules(done.initial)}"))
     if done.left_out:
         rows.append(("left out", f"{len(done.left_out)} weights: {_some(done.left_out)}"))
-    rows.append(("source sha256", info.source_sha256))
+    rows.append(("source sha256", str(info.source_sha256)))
     if done.output_sha256 is None:
         rows.append(("would write", str(done.output)))
     else:

@@ -41,9 +41,7 @@ class StemInfo:
     width: float = 1.0
 
     def build(self) -> DCTStem:
-        return DCTStem(
-            self.stem, self.out_channels, stride=self.stride, rectified=self.rectified, width=self.width
-        )
+        return DCTStem(self.stem, self.out_channels, stride=self.stride, rectified=self.rectified, width=self.width)
 
 
 def save_stem(stem: DCTStem, info: StemInfo, path: str | os.PathLike[str], *, half: bool = False) -> None:
@@ -100,7 +98,8 @@ def rows_with_stem(network: Network, stem: str) -> list[str]:
     return [
         name
         for name, row in MODELS.items()
-        if (row.family, row.task, row.inputs) == (own.family, own.task, "dct") and getattr(row.trunk, "stem", "") == stem
+        if (row.family, row.task, row.inputs) == (own.family, own.task, "dct")
+        and getattr(row.trunk, "stem", "") == stem
     ]
 
 

@@ -55,7 +55,7 @@ class WeightsInfo:
     source_file: str | None = None
     source_sha256: str | None = None
     coefficients: str | None = None
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
     box_rules: BoxRules = PUBLISHED_RULES
     card: Mapping[str, str] | None = None
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ def check_run(
 
     ConfigError: lists what is wrong with configuration, data, folder, device, and the weights to start from.
     """
-    valid, problems, found = parsed.valid, list(parsed.problems), []
+    valid, problems, found = parsed.valid, list(parsed.problems), list[str]()
     settings = _readable(parsed)
     options = valid.get("reading") or DEFAULT_OPTIONS
     data = None
@@ -63,12 +64,13 @@ def check_run(
     if valid.get("data.kind") == "coco" and valid.get("data.evaluate") and valid.get("run.evaluate_every"):
         problems += _message("data.evaluate", find_evaluator)  # or the run would end at its first evaluation
     init = valid.get("model.init")
-    goes_on = resume and bool(output) and Path(output, STATE).is_file()  # the file may be gone by then
+    goes_on = resume and bool(output) and Path(str(output), STATE).is_file()  # the file may be gone by then
     if init and not goes_on and {"model.name", "model.width"} <= valid.keys():
         classes = len(data.class_names) if data else None
         problems += _message("model.init", lambda: check_init(init, valid["model.name"], classes, valid["model.width"]))
     refuse(source, problems)
-    return Plan(parsed.config, data, [*parsed.notes, *data.notes])
+    assert data is not None  # or something would have been wrong
+    return Plan(parsed.whole(source), data, [*parsed.notes, *data.notes])
 
 
 def usable_device(name: str) -> str:
@@ -87,7 +89,7 @@ def _readable(parsed: ParsedConfig) -> DataSettings | None:
     """The data's settings, with what is wrong among them put so that it gives no cause for further complaints."""
     if not {"data.kind", "data.class_index"} <= parsed.valid.keys():
         return None
-    values = {"train": (), "evaluate": (), "lenient": True, "coefficients": "pixels"}
+    values: dict[str, Any] = {"train": (), "evaluate": (), "lenient": True, "coefficients": "pixels"}
     values |= {key.removeprefix("data."): value for key, value in parsed.valid.items() if key.startswith("data.")}
     classes = values.get("classes", "all")
     named = not isinstance(classes, str) and len(classes) == len(set(classes)) > 0

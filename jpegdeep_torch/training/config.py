@@ -70,7 +70,7 @@ class DataSettings:
     """
 
     kind: str = setting(choices=KINDS)
-    train: tuple[ImageSet, ...] = field()
+    train: tuple[ImageSet, ...] = setting()
     evaluate: tuple[ImageSet, ...] = ()
     classes: tuple[str, ...] | str = "all"
     coefficients: str = setting("native", choices=TRAINING_COEFFICIENTS)
@@ -182,6 +182,12 @@ class ParsedConfig:
     problems: list[str]
     notes: list[str]
 
+    def whole(self, source: str | os.PathLike[str]) -> TrainingConfig:
+        """The configuration; ConfigError, of `source`, where there are problems."""
+        refuse(source, self.problems)
+        assert self.config is not None
+        return self.config
+
 
 def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainingConfig:
     """The run that a TOML file, or a recipe of `list_recipes()`, describes.
@@ -193,8 +199,7 @@ def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     other.
     """
     parsed = parse_config(source, changes)
-    refuse(source, parsed.problems)
-    return parsed.config
+    return parsed.whole(source)
 
 
 def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
@@ -218,7 +223,7 @@ def parse_config(
 
     ConfigError: the file, or its base, is none.
     """
-    table, problems, notes = _load_table(source, ()), [], []
+    table, problems, notes = _load_table(source, ()), list[str](), list[str]()
     if init and isinstance(model := table.get("model", {}), Mapping) and model.get("scale_to_data"):
         table = merge(table, {"model": {"scale_to_data": False}})
         notes.append(f"model.scale_to_data is off, since the weights come from {init}")
@@ -267,11 +272,11 @@ def _load_table(
         return _on_base(with_current_names(dict(source)), Path(), "the configuration", seen)
     path = Path(source)
     if not path.is_file():
-        inside = resources.files(__package__).joinpath("recipes", f"{source}.toml")
+        inside = Path(str(resources.files(__package__))) / "recipes" / f"{source}.toml"
         if path.suffix or os.sep in str(source) or not inside.is_file():
             raise ConfigError(f"{source}: no such file, expected a TOML file or one of {', '.join(list_recipes())}")
         path = inside
-    path = Path(str(path)).resolve()  # 'sub/../run.toml' is run.toml
+    path = path.resolve()  # 'sub/../run.toml' is run.toml
     if path in seen:
         raise ConfigError(f"{source}: is its own base")
     try:

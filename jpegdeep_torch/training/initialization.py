@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..models import MODELS, create_model
+from ..models import MODELS, Network, create_model
 from ..models.vgg import dense_to_convolution
 from ..pretrained import WEIGHTS, weights_file
 from ..weights import read_info
@@ -21,7 +22,7 @@ from ..weights import read_info
 _MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
 
 
-def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
+def initialize(model: Network, path: str | os.PathLike[str]) -> str:
     """Copies into `model` what fits of a weights file, or of weights with a name -> a line that says how much that was.
 
     Taken are tensors of the same name and shape; of a VGG classifier, a detector takes fc1 and fc2 as fc6 and fc7,
@@ -65,7 +66,7 @@ def check_init(path: str | os.PathLike[str], name: str, num_classes: int | None,
     _fitting(held, info.model, model, path)
 
 
-def _fitting(held: dict[str, Tensor], source: str, model: nn.Module, path: object) -> dict[str, Tensor]:
+def _fitting(held: dict[str, Tensor], source: str, model: Network, path: object) -> dict[str, Tensor]:
     """The tensors of a file with weights of `source` that `model` takes; ConfigError where no kernel is among them."""
     own = model.state_dict()
     if source.startswith("vgg16") and model.config.task == "detector":
@@ -102,7 +103,7 @@ def scale_to_data(model: nn.Module, run: Callable[[], object]) -> None:
     """
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
 
-    def rescale(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def rescale(layer: Any, _inputs: object, output: Tensor) -> Tensor:
         deviation = output.detach().float().std().clamp(min=1e-6, max=_MOST_SHRINKING)
         layer.weight.data.div_(deviation)
         return output / deviation  # fresh biases are zero

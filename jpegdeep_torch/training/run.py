@@ -88,20 +88,14 @@ def make_plan(config: ConfigSource, parsed: ParsedConfig, *, writes: bool, resum
 
 
 def read_for_all(
-    config: ConfigSource,
-    *,
-    output: str | os.PathLike[str] | None = None,
-    root: str | os.PathLike[str] | None = None,
-    init: str | os.PathLike[str] | None = None,
-    changes: Sequence[str] | Mapping[str, Any] = (),
+    config: ConfigSource, *, changes: Sequence[str] | Mapping[str, Any] = (), **paths: str | os.PathLike[str] | None
 ) -> ParsedConfig:
-    """The configuration as far as it can be read; arguments as for `train`.
+    """The configuration as far as it can be read; arguments as for `train`, paths: `output`, `root` and `init`.
 
     Where it cannot be read at all, the first process of a machine raises ConfigError, the others FailedElsewhere.
     """
-    paths = {name: os.fspath(path or "") for name, path in (("output", output), ("root", root), ("init", init))}
     try:
-        return parse_config(config, changes, **paths)
+        return parse_config(config, changes, **{name: os.fspath(path or "") for name, path in paths.items()})
     except ConfigError as error:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             raise FailedElsewhere(str(error)) from None

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import batch_loader
 from ..errors import JpegDeepError, TrainingError
-from ..models import create_model, model_config
+from ..models import Network, create_model, model_config
 from ..utils.distributed import (
     all_summed,
     collective_errors,
@@ -107,7 +107,7 @@ class Trainer:
             )
         return state
 
-    def _new_model(self, is_held: bool) -> nn.Module:
+    def _new_model(self, is_held: bool) -> Network:
         """The network with the weights to start from, on the device; as they come where a state holds others."""
         settings = self.config.model
         scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
@@ -115,7 +115,7 @@ class Trainer:
         model = create_model(settings.name, len(self.data.class_names), scales, width=settings.width, seed=seed)
         if settings.init and not is_held:
             self.callbacks.say(initialize(model, settings.init))
-        return model.to(self.device, memory_format=torch.channels_last)
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def fit(self) -> dict[str, float]:
         """Trains to the end -> the figures of the last evaluation, `best` among them.
@@ -269,8 +269,8 @@ class Trainer:
         self._save_model(LAST)
         self._save_state()
 
-    def _evaluated_model(self) -> nn.Module:
-        return self.model if self.average is None else self.average.module
+    def _evaluated_model(self) -> Network:
+        return self.model if self.average is None else cast(Network, self.average.module)
 
     def _evaluate(self) -> dict[str, float]:
         model = self._evaluated_model().eval()

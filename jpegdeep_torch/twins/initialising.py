@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..jpeg.axes import DCT
-from ..models.stems import DCTStem, InvertedResidual
+from ..models.stems import DCTStem
 
 _RIDGE = 1e-3  # added to the variance of each input, as a share of it
 

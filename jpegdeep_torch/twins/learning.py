@@ -116,7 +116,7 @@ def teach(
         JpegError: a file that cannot be read.
         TrainingError: the state is of another run, or the loss is no longer a number.
     """
-    student = lesson.student.train()
+    student = _to_training(lesson.student)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     identity = {"config": dataclasses.asdict(config), "files": [file.name for file in files]}
@@ -131,7 +131,6 @@ def teach(
         opening = _opening(lesson, files, config)
         variances = _channel_variances([maps for _, maps in opening])
         lesson.begin(opening)
-        student.train()
         del opening
     started, sums, counted = time.perf_counter(), np.zeros(len(variances) + 2), 0
     for step, (pairs, wanted) in zip(range(begin, config.steps), _lessons(lesson, files, config, begin)):
@@ -170,6 +169,15 @@ def teach(
                     temporary,
                 )  # fmt: skip
     student.eval()
+
+
+def _to_training(student: nn.Module) -> nn.Module:
+    """In training mode, but for normalisations that do not learn."""
+    student.train()
+    for module in student.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
+    return student
 
 
 def normalised_error(given: Tensor, wanted: Tensor, variance: Tensor) -> Tensor:

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import list_jpegs, spread_evenly
-from ..errors import DatasetError, JpegError, ModelError
-from ..jpeg import check_jpeg
+from ..errors import ModelError
 from ..models import Network, initialise
 from ..models.stem_file import StemInfo, put_on_stem, rows_with_stem, save_stem
 from ..models.stems import DCTStem
-from ..presets import PRESETS, Preset, prepare_image
+from ..presets import Preset, prepare_image
 from ..utils.files import check_target
 from ..weights import WeightsInfo, save_weights
 from .cutting import cut_network
-from .learning import Progress, TwinConfig, teach
+from .learning import TwinConfig, teach
 from .lessons import Prepare, StemLesson
+from .pictures import Display, Folders, split_pictures
 from .proof import Proof, prove
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, red first
-_MOST_HELD_OUT = 200
-_LEAST_PICTURES = 10
-
-
-@dataclass
-class Display:
-    """Where a run tells how it gets on; each may be left out.
-
-    say: a line.  checked, proved: numbers of pictures, before the first step and after the last.
-    """
-
-    say: Callable[[str], None] = lambda line: None
-    step: Callable[[Progress], None] = lambda progress: None
-    checked: Callable[[int], object] = lambda pictures: None
-    proved: Callable[[int], object] = lambda pictures: None
 
 
 class Twin(nn.Module):
@@ -75,7 +59,7 @@ def normalised(mean: Sequence[float] = IMAGENET_MEAN, deviation: Sequence[float]
 
 def make_twin(
     teacher: nn.Module,
-    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    images: Folders,
     output: str | os.PathLike[str] | None = None,
     *,
     layer: str | None = None,
@@ -118,29 +102,22 @@ def make_twin(
         TrainingError: the saved state is of another run.
     """
     config, display = config or TwinConfig(), display or Display()
-    if output is not None:
-        check_target(output)
-    if state_file is None and output is not None:
-        state_file = f"{output}.state"
+    saved = saved_beside(output, state_file)
     layer = layer or DEFAULT_LAYERS.get(teacher.config.family if isinstance(teacher, Network) else "")
     if layer is None:
         raise ModelError(f"{type(teacher).__name__}: no layer to cut at was named")
     cut = cut_network(teacher, layer, deeper=deeper, size=size)
-    files = find_pictures(images, display)
-    held_out = spread_evenly(files, min(_MOST_HELD_OUT, len(files) // 10 or 1))
-    kept = set(held_out)
-    files = [file for file in files if file not in kept]
+    files, held_out = split_pictures(images, display)
     width = teacher.config.width if isinstance(teacher, Network) else 1.0
-    info = StemInfo(stem, name or _name(teacher), layer, cut.channels, cut.stride, cut.rectified, width)
+    info = StemInfo(stem, name or teacher_name(teacher), layer, cut.channels, cut.stride, cut.rectified, width)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         student = info.build().apply(initialise).to(memory_format=torch.channels_last)
-    lesson = StemLesson(student, cut, _prepare(teacher, prepare))
+    lesson = StemLesson(student, cut, preparation(teacher, prepare))
     display.say(
         f"{info.teacher}, cut at {layer} ({cut.channels} channels, stride {cut.stride}; deeper: {cut.deeper}): "
         f"a {stem} stem learns from {len(files):,} pictures, {len(held_out)} are held out"
     )
-    saved = None if state_file is None else Path(state_file)
     teach(lesson, files, config, saved, save_steps=save_steps, on_progress=display.step)
     if output is not None:
         _save(teacher, student, info, output)
@@ -153,33 +130,13 @@ def make_twin(
 DEFAULT_LAYERS = {"mobilenet_v2": "features.6"}  # by a network's family
 
 
-def find_pictures(
-    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], display: Display | None = None
-) -> list[Path]:
-    """The JPEGs of these folders that can be read; how many cannot is told in one line.
-
-    Raises:
-        DatasetError: a folder without JPEGs, or too few that can be read.
-    """
-    display = display or Display()
-    folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
-    found, wrong = [], []
-    for file in (file for folder in folders for file in list_jpegs(folder)):
-        try:
-            check_jpeg(file.read_bytes(), file)
-            found.append(file)
-        except (JpegError, OSError) as error:
-            wrong.append(str(error))
-        display.checked(1)
-    if len(found) < _LEAST_PICTURES:
-        first = f"; {wrong[0]}" if wrong else ""
-        raise DatasetError(
-            f"{', '.join(map(str, folders))}: {len(found)} JPEGs that can be read, expected at least "
-            f"{_LEAST_PICTURES}{first}"
-        )
-    if wrong:
-        display.say(f"left out: {len(wrong)} of {len(found) + len(wrong)} files cannot be read, the first: {wrong[0]}")
-    return found
+def saved_beside(output: str | os.PathLike[str] | None, state_file: str | os.PathLike[str] | None) -> Path | None:
+    """Where a run is saved; CheckpointError where its `output` could not be written."""
+    if output is not None:
+        check_target(output)
+    if state_file is None and output is not None:
+        state_file = f"{output}.state"
+    return None if state_file is None else Path(state_file)
 
 
 def _save(teacher: nn.Module, stem: DCTStem, info: StemInfo, output: str | os.PathLike[str]) -> None:
@@ -193,11 +150,11 @@ def _save(teacher: nn.Module, stem: DCTStem, info: StemInfo, output: str | os.Pa
     save_weights(put_on_stem(teacher, stem, rows[0]), output, preset, names, coefficients="native")
 
 
-def _name(teacher: nn.Module) -> str:
+def teacher_name(teacher: nn.Module) -> str:
     return teacher.config.name if isinstance(teacher, Network) else type(teacher).__name__
 
 
-def _prepare(teacher: nn.Module, prepare: Prepare | Preset | None) -> Prepare:
+def preparation(teacher: nn.Module, prepare: Prepare | Preset | None) -> Prepare:
     if prepare is None and hasattr(teacher, "info"):
         prepare = teacher.info.preparation()
     if isinstance(prepare, Preset):

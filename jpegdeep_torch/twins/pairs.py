@@ -82,9 +82,7 @@ def requantized(planes: Planes, quality: int) -> Planes:
     return dataclasses.replace(planes, coefficients=tuple(rounded))
 
 
-def training_pairs(
-    paths: Sequence[Path], size: int, augmentation: Augmentation, rng: np.random.Generator
-) -> Pairs:
+def training_pairs(paths: Sequence[Path], size: int, augmentation: Augmentation, rng: np.random.Generator) -> Pairs:
     """One part of each picture, drawn at random.  Raises JpegError for a file that cannot be read."""
     items = []
     for path in paths:

@@ -82,9 +82,7 @@ def prove(
         theirs, ours = torch.cat(wanted), torch.cat(given)
         variance = theirs.var(dim=(0, 2, 3)).clamp(min=1e-12)
         top1 = sum(a == b for _, a, b in found) / len(found) if found else None
-        agreements.append(
-            Agreement(quality, len(files), 1 - float(normalised_error(ours, theirs, variance)), top1)
-        )
+        agreements.append(Agreement(quality, len(files), 1 - float(normalised_error(ours, theirs, variance)), top1))
     teacher_ms, twin_ms = _speeds(cut, stem, prepare, middle_pairs(files[:_BATCH], size))
     return Proof(agreements, teacher_ms, twin_ms, answers)
 

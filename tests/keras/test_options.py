@@ -18,7 +18,7 @@ from jpegdeep_torch.keras.report import summary
 from jpegdeep_torch.keras.verify import compare_detections, run_network
 from jpegdeep_torch.weights import load_model
 from tests.keras.options import OPTIONS, option_file, stored
-from tests.keras.samples import inputs, rows, unpack
+from tests.keras.samples import DATA, inputs, rows, unpack
 from tests.keras.test_command import NO_KERAS
 
 REFUSED = {"coords corners": "coords corners", "coords minmax": "coords minmax", "aspect_ratios": "aspect_ratios"}
@@ -156,6 +156,27 @@ def test_stored_outputs_tell_a_conversion_that_ignores_an_option(option, tmp_pat
     assert "FAIL" not in capsys.readouterr().out
     assert main([source, *IGNORED[option], "--verify", golden]) == 1
     assert "FAIL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_raw_offsets_of_a_network_with_other_variances(whole, tmp_path, capsys):
+    """The variances went into the box heads, so that our offsets are in other units than the original's."""
+    source = str(option_file("variances", tmp_path, whole))
+    usual = load_model(convert_keras(unpack("ssd_keras_ssd300", tmp_path)).output)  # the same weights
+    (pixels,) = inputs("ssd_keras_ssd300")
+    offsets = run_network(usual, [pixels], usual.info.preparation())["loc"]
+    at = rows()
+    with np.load(DATA / "ssd_keras_ssd300.npz") as stored:  # which are Keras's own
+        np.testing.assert_allclose(offsets[:, at], stored["loc"], rtol=0, atol=1e-3)
+    golden = str(tmp_path / "golden.npz")
+    said = [] if whole else ["--variances", "0.1,0.15,0.2,0.25"]
+    for off, status in ((0, 0), (0.1, 1)):
+        np.savez(golden, input_0=pixels, loc=offsets + np.float32(off))
+        assert main([source, *said, "--verify", golden]) == status
+    assert main([source, "--variances", "0.1,0.1,0.2,0.25", "--verify", golden]) == 1
+    np.savez(golden, input_0=pixels, loc=offsets[:, at])
+    with pytest.raises(CheckpointError, match="loc: shape"):
+        main([source, *said, "--verify", golden])
 
 
 @pytest.mark.skipif(NO_KERAS, reason="TensorFlow with Keras is not installed")

@@ -73,7 +73,9 @@ def test_what_cannot_be_cut_is_told_in_one_line():
     network = seeded("resnet18")
     with pytest.raises(ModelError, match=r"no layer 'layer9' to cut at: expected one of .*layer2"):
         cut_network(network, "layer9", size=64)
-    with pytest.raises(ModelError, match=r"layer 'layer4' gives \(1, 512, 2, 2\) for an image of 64 px, expected .*4, 8"):
+    with pytest.raises(
+        ModelError, match=r"layer 'layer4' gives \(1, 512, 2, 2\) for an image of 64 px, expected .*4, 8"
+    ):
         cut_network(network, "layer4", size=64)
     with pytest.raises(ModelError, match="no layer 'layer1' after 'layer2'"):
         cut_network(network, "layer2", deeper="layer1", size=64)

@@ -14,7 +14,7 @@ from jpegdeep_torch import TwinConfig, create_model, load_model, make_twin
 from jpegdeep_torch.errors import CheckpointError, DatasetError, ModelError, TrainingError
 from jpegdeep_torch.models.stem_file import load_stem, save_stem
 from jpegdeep_torch.twins.learning import Progress
-from jpegdeep_torch.twins.make import Display
+from jpegdeep_torch.twins.pictures import Display
 from tests.shapes import draw_scene
 
 TINY = TwinConfig(steps=6, batch_size=2, size=32, seed=3)
@@ -61,9 +61,7 @@ def test_killed_and_gone_on_with_it_is_bitwise_the_same(pictures, tmp_path, monk
         from jpegdeep_torch.twins.learning import teach
 
         monkeypatch.setattr(module, "teach", killing)
-        result = make_twin(
-            small_teacher(), pictures, tmp_path / name, layer="2", config=config, size=64, save_steps=2
-        )
+        result = make_twin(small_teacher(), pictures, tmp_path / name, layer="2", config=config, size=64, save_steps=2)
         return result, seen
 
     whole, seen = make("whole.safetensors")
@@ -141,7 +139,7 @@ def test_what_is_refused_in_one_line(pictures, tmp_path):
         make_twin(teacher, tmp_path / "bad", layer="2", config=TINY)
     with pytest.raises(ModelError, match="Sequential: no layer to cut at was named"):
         make_twin(teacher, pictures, config=TINY)
-    with pytest.raises(CheckpointError, match="the folder .* does not exist"):
+    with pytest.raises(CheckpointError, match=r"the folder .* does not exist"):
         make_twin(teacher, pictures, tmp_path / "nowhere" / "x.safetensors", layer="2", config=TINY)
     seen = []
     make_twin(teacher, [pictures, tmp_path / "bad"], layer="2", config=TINY, size=64, display=Display(say=seen.append))
@@ -155,7 +153,7 @@ def test_a_state_of_another_run_is_refused(pictures, tmp_path):
     with pytest.raises(TrainingError, match=r"run.state: is the state of a run with other settings \(learning_rate\)"):
         make_twin(small_teacher(), pictures, layer="2", config=other, size=64, state_file=state)
     state.write_bytes(b"damaged")
-    with pytest.raises(TrainingError, match="run.state: cannot be read"):
+    with pytest.raises(TrainingError, match=r"run.state: cannot be read"):
         make_twin(small_teacher(), pictures, layer="2", config=TINY, size=64, state_file=state)
 
 

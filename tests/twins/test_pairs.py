@@ -78,4 +78,6 @@ def test_parts_are_drawn_within_the_picture_and_as_asked():
     for resize in drawn:
         top, left, height, width = resize.crop
         assert height == width and 60 <= height <= 120 and top + height <= 120 and left + width <= 200
-    assert 0.4 < np.mean([r.flip_horizontal for r in drawn]) < 0.6 and 0.15 < np.mean([r.antialias for r in drawn]) < 0.35
+    assert (
+        0.4 < np.mean([r.flip_horizontal for r in drawn]) < 0.6 and 0.15 < np.mean([r.antialias for r in drawn]) < 0.35
+    )

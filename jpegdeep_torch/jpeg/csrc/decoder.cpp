@@ -8,11 +8,6 @@
 namespace jpegdeep {
 namespace {
 
-// A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
-// about a second decodes, and to what the bytes of a large file warrant.  Ordinary files have some 10 scans.
-constexpr int kMaxScans = 500;
-constexpr double kMaxBlocksVisited = 24e6, kBlocksVisitedPerByte = 4;
-
 constexpr int kStripRows = 64;  // of pixels that are turned at a time
 
 // Writes `count` stored rows from `first` on to their places in the upright picture.
@@ -202,7 +197,10 @@ const uint16_t* Decoder::quantisation(int c) const {
 void Decoder::decode(RowSink& sink, bool fast) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
-  if (fast && ordinary_ && decode_sequential(header_, data_, size_, sink)) return;
+  if (fast && ordinary_) {
+    const auto decode_by = header_.progressive ? decode_progressive : decode_sequential;
+    if (decode_by(header_, data_, size_, sink)) return;
+  }
   if (!started_) start_libjpeg();
   sink_ = &sink;
   streaming_ = !several_scans_;
@@ -284,8 +282,7 @@ void Decoder::on_progress(j_common_ptr info) {
 
 void Decoder::bound_work(double blocks) {
   blocks_visited_ += blocks;
-  const double most = kMaxBlocksVisited + kBlocksVisitedPerByte * static_cast<double>(size_);
-  if (blocks_visited_ > most || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
+  if (blocks_visited_ > most_blocks_visited(size_) || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
 }
 
 jvirt_barray_ptr Decoder::request_array(j_common_ptr info, int, boolean, JDIMENSION columns, JDIMENSION rows,

@@ -48,7 +48,7 @@ struct Header {
   HuffmanSpec dc[4], ac[4];
   int restart_interval;             // in MCUs; 0: there are no restart markers
   bool restarts_follow;             // whether the next marker is a restart marker
-  ScanHeader scan;                  // the first
+  ScanHeader scan;                  // the first, or after parse_next_scan another
 
   bool several_scans() const { return progressive || scan.components != components; }
 };

@@ -5,8 +5,6 @@
 namespace jpegdeep {
 namespace {
 
-constexpr unsigned kMask = (1u << kLookupBits) - 1;
-
 // One symbol with its number: `bits` of both together, 0 where they are longer than the lookup.
 struct Single {
   int16_t value;
@@ -14,25 +12,28 @@ struct Single {
   bool end;  // of the block
 };
 
-Single single(const CodeTable& table, unsigned next, bool is_dc) {
+// What stands at the beginning of `next`, of `width` bits.
+Single single(const CodeTable& table, unsigned next, int width, bool is_dc) {
   int symbol = 0;
-  const uint64_t bits = static_cast<uint64_t>(next) << (64 - kLookupBits);
-  const int length = table.find(bits, symbol);
+  const int length = table.find(static_cast<uint64_t>(next) << (64 - width), symbol);
   const int size = symbol & 15, run = is_dc ? 0 : symbol >> 4;
   const bool end = !is_dc && size == 0;
-  if (length == 0 || length + size > kLookupBits || (end && run != 0)) return {0, 0, 0, false};
-  const unsigned number = (next >> (kLookupBits - length - size)) & ((1u << size) - 1);
+  if (length == 0 || length + size > width || (end && run != 0)) return {0, 0, 0, false};
+  const unsigned number = (next >> (width - length - size)) & ((1u << size) - 1);
   return {static_cast<int16_t>(extend(number, size)), static_cast<uint8_t>(run),
           static_cast<uint8_t>(length + size), end};
 }
 
 // Puts together what stands in an Entry.
 struct Collected {
+  const unsigned width;
   unsigned bits = 0, count = 0, places[2] = {}, values[2] = {}, advance = 0;
+
+  explicit Collected(int width_in) : width(static_cast<unsigned>(width_in)) {}
 
   // Whether there may be more.
   bool add(const Single& found) {
-    if (found.bits == 0 || bits + found.bits > kLookupBits || (count == 2 && !found.end)) return false;
+    if (found.bits == 0 || bits + found.bits > width || (count == 2 && !found.end)) return false;
     bits += found.bits;
     if (found.end) {
       advance += 128;
@@ -52,21 +53,19 @@ struct Collected {
   }
 };
 
-void fill(BlockTables& tables) {
-  static thread_local Single dc[1 << kLookupBits], ac[1 << kLookupBits];
-  for (unsigned i = 0; i <= kMask; ++i) {
-    dc[i] = single(tables.dc, i, true);
-    ac[i] = single(tables.ac, i, false);
+// Entries that begin with one of `begin`, and go on with some of `singles`.
+void combine(const Single* begin, const Single* singles, int width, Entry* entries) {
+  const unsigned mask = (1u << width) - 1;
+  for (unsigned i = 0; i <= mask; ++i) {
+    Collected collected(width);
+    bool more = collected.add(begin[i]);
+    while (more) more = collected.add(singles[(i << collected.bits) & mask]);
+    entries[i] = collected.packed();
   }
-  for (unsigned i = 0; i <= kMask; ++i) {
-    Collected first, rest;
-    bool more = first.add(dc[i]);
-    while (more) more = first.add(ac[(i << first.bits) & kMask]);
-    tables.first[i] = first.packed();
-    more = rest.add(ac[i]);
-    while (more) more = rest.add(ac[(i << rest.bits) & kMask]);
-    tables.rest[i] = rest.packed();
-  }
+}
+
+void fill_singles(const CodeTable& table, int width, bool is_dc, Single* singles) {
+  for (unsigned i = 0; i < 1u << width; ++i) singles[i] = single(table, i, width, is_dc);
 }
 
 // The tables used last: most files have those of T.81, annex K.
@@ -115,13 +114,23 @@ int CodeTable::find_long(uint64_t bits, int& symbol) const {
   return 0;
 }
 
+void fill_entries(const CodeTable& ac, int bits, Entry* entries) {
+  Single singles[1 << kLookupBits];
+  fill_singles(ac, bits, false, singles);
+  combine(singles, singles, bits, entries);
+}
+
 std::shared_ptr<const BlockTables> block_tables(const HuffmanSpec& dc, const HuffmanSpec& ac) {
   for (const Kept& each : kept) {
     if (each.tables && same(each.dc, dc) && same(each.ac, ac)) return each.tables;
   }
   auto made = std::make_shared<BlockTables>();
   if (!made->dc.build(dc, true) || !made->ac.build(ac, false)) return nullptr;
-  fill(*made);
+  Single first[1 << kLookupBits], singles[1 << kLookupBits];
+  fill_singles(made->dc, kLookupBits, true, first);
+  fill_singles(made->ac, kLookupBits, false, singles);
+  combine(first, singles, kLookupBits, made->first);
+  combine(singles, singles, kLookupBits, made->rest);
   kept[next_kept] = {dc, ac, made};
   next_kept = (next_kept + 1) % kKept;
   return made;

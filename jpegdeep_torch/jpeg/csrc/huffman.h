@@ -39,7 +39,7 @@ class CodeTable {
   uint8_t symbols_[256];
 };
 
-// What the next kLookupBits bits hold: up to two coefficients, and the end of the block.
+// What the next bits hold: up to two coefficients, and the end of the block.
 //
 // From the low end: 8 bits, how many bits are consumed; 8 and 8, how far from here the two coefficients are; 16 and 16,
 // their values; 8, how far from here the next one is, its top bit set at the end of a block.  An entry with one
@@ -50,11 +50,18 @@ constexpr unsigned kOneByOne = 64;
 
 inline unsigned entry_bits(Entry e) { return e & 63; }
 inline unsigned entry_advance(Entry e) { return static_cast<unsigned>(e >> 56); }
+inline unsigned entry_place(Entry e) { return e >> 8 & 255; }
+inline unsigned entry_second_place(Entry e) { return e >> 16 & 255; }
+inline int16_t entry_value(Entry e) { return static_cast<int16_t>(e >> 24); }
+inline int16_t entry_second_value(Entry e) { return static_cast<int16_t>(e >> 40); }
+
+// The entries of a lookup of `bits` <= kLookupBits bits of AC coefficients.
+void fill_entries(const CodeTable& ac, int bits, Entry* entries);
 
 // The tables of one component in a sequential scan.
 struct BlockTables {
   Entry first[1 << kLookupBits];  // at the beginning of a block: the difference of the DC, and the coefficient after it
-  Entry rest[1 << kLookupBits];   // directly behind `first`
+  Entry rest[1 << kLookupBits];
   CodeTable dc, ac;
 };
 

@@ -19,5 +19,11 @@ class RowSink {
 // is wrong or makes of it what it always did.  So these decoders never have to decide what a damaged file means.  The
 // sink may by then have got rows, which it gets again.
 bool decode_sequential(const Header& header, const uint8_t* data, size_t size, RowSink& sink);
+bool decode_progressive(const Header& header, const uint8_t* data, size_t size, RowSink& sink);
+
+// A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
+// about a second decodes, and to what the bytes of a large file warrant.  Ordinary files have some 10 scans.
+constexpr int kMaxScans = 500;
+inline double most_blocks_visited(size_t file_size) { return 24e6 + 4 * static_cast<double>(file_size); }
 
 }  // namespace jpegdeep

@@ -72,6 +72,7 @@ inline __attribute__((always_inline)) bool decode_blocks_inline(BitReader& sourc
   const Entry* table = step->tables->first;
   const Entry* rest = step->tables->rest;
   const Entry* next_first = step[1].tables->first;
+  const Entry* next_rest = step[1].tables->rest;
   int16_t* block = step->block;
   unsigned k = 0;
   for (;;) {
@@ -82,14 +83,15 @@ inline __attribute__((always_inline)) bool decode_blocks_inline(BitReader& sourc
       const unsigned next = k + entry_advance(entry);
       if ((next & 64) != 0) goto one_by_one;
       reader.skip(entry_bits(entry));
-      block[kNaturalOrder[k + (entry >> 8 & 255)]] = static_cast<int16_t>(entry >> 24);
-      block[kNaturalOrder[k + (entry >> 16 & 255)]] = static_cast<int16_t>(entry >> 40);
+      block[kNaturalOrder[k + entry_place(entry)]] = entry_value(entry);
+      block[kNaturalOrder[k + entry_second_place(entry)]] = entry_second_value(entry);
       const auto end = static_cast<uintptr_t>(static_cast<int64_t>(entry) >> 63);  // all bits of it, or none
       step += end & 1;
       table = choose(end, next_first, rest);
-      rest = choose(end, next_first + (1 << kLookupBits), rest);
+      rest = choose(end, next_rest, rest);
       k = next & ~static_cast<unsigned>(end);
       next_first = step[1].tables->first;
+      next_rest = step[1].tables->rest;
       block = step->block;
     }
     continue;
@@ -105,6 +107,7 @@ inline __attribute__((always_inline)) bool decode_blocks_inline(BitReader& sourc
     }
     block = step->block;
     next_first = step[1].tables->first;
+    next_rest = step[1].tables->rest;
     rest = step->tables->rest;
     table = k == 0 ? step->tables->first : rest;
   }
