@@ -15,7 +15,7 @@ from .errors import (
 )
 from .inference.classifier import Classifier
 from .inference.detector import Detector
-from .jpeg import Planes, read_dct, read_many, read_planes
+from .jpeg import Planes, read_dct, read_dct_batch, read_many, read_planes
 from .keras import convert_keras
 from .models import list_models
 from .presets import PRESETS, get_preset
@@ -28,6 +28,6 @@ __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
     "JpegDataset", "JpegDeepError", "JpegError", "MissingExtra", "ModelError", "NMSConfig", "Planes", "TrainingError",
     "TrainingResult", "convert_keras", "convert_torch", "create_model", "detect", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct", "read_info",
-    "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
+    "list_jpegs", "list_models", "load_model", "load_weights", "make_loader", "prepare_inputs", "read_dct",
+    "read_dct_batch", "read_info", "read_many", "read_planes", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """JPEG bytes to coefficients or pixels, at the network's size."""
 
+from .batch import DctBatch, read_dct_batch
 from .geometry import Resize
 from .header import check_jpeg, read_header
 from .network_input import DctInput, read_dct
@@ -11,6 +12,7 @@ from .resize import resize_planes
 from .resize_torch import resize_batch
 
 __all__ = [
+    "DctBatch",
     "DctInput",
     "JpegWarning",
     "Planes",
@@ -18,6 +20,7 @@ __all__ = [
     "Resize",
     "check_jpeg",
     "read_dct",
+    "read_dct_batch",
     "read_header",
     "read_many",
     "read_planes",
