@@ -35,12 +35,25 @@ class Preset:
 
     name: str
     channels: str = "bgr"
-    mean: tuple[float, float, float] = _CAFFE_MEAN
+    mean: tuple[float, ...] = _CAFFE_MEAN
     coefficients: str = "native"
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75
     antialias: bool = False
     shorter_side: int | None = None
+
+
+def _torchvision(name: str, shorter_side: int) -> Preset:
+    """Of torchvision's classifiers; its deviations are in the weights' first convolution."""
+    return Preset(
+        name,
+        channels="rgb",
+        mean=(255 * 0.485, 255 * 0.456, 255 * 0.406),
+        coefficients="reencode",
+        quality=95,
+        requantize=95,
+        shorter_side=shorter_side,
+    )
 
 
 PRESETS = {
@@ -56,17 +69,9 @@ PRESETS = {
             shorter_side=256,
         ),
         Preset("ssd_keras", mean=(104.0, 117.0, 123.0)),
-        # torchvision's; its deviations are in the weights' first convolution
         Preset("torchvision_ssd", channels="rgb", mean=(255 * 0.48235, 255 * 0.45882, 255 * 0.40784)),
-        Preset(
-            "torchvision_imagenet",
-            channels="rgb",
-            mean=(255 * 0.485, 255 * 0.456, 255 * 0.406),
-            coefficients="reencode",
-            quality=95,
-            requantize=95,
-            shorter_side=256,
-        ),
+        _torchvision("torchvision_imagenet", shorter_side=256),  # its IMAGENET1K_V1
+        _torchvision("torchvision_imagenet_v2", shorter_side=232),
     )
 }
 

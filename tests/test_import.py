@@ -1,12 +1,19 @@
-"""That importing the package changes nothing outside of it."""
+"""That importing the package changes nothing outside of it, and what the JPEG reader alone needs."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from jpegdeep_torch.jpeg import read_dct
+from jpegdeep_torch.jpeg.native import native_module
+from tests.jpeg_samples import jpeg
 
 # What is not ours comes first: PyTorch itself sets up this and that.
 PROGRAM = """
@@ -63,3 +70,32 @@ def test_importing_every_module_changes_nothing_outside(outcome):
 
 def test_importing_every_module_prints_nothing(outcome):
     assert outcome[2].stdout.count("\n") == 1 and outcome[2].stderr == ""
+
+
+READ_ALONE = """
+import sys
+from jpegdeep_torch.jpeg import check_jpeg, read_dct, read_planes
+
+data = open(sys.argv[1], "rb").read()
+check_jpeg(data)
+assert len(read_planes(sys.argv[1]).coefficients) == 3
+sys.stdout.buffer.write(read_dct(data, 300).luma.tobytes())
+"""
+
+
+def test_coefficients_are_read_with_numpy_alone(tmp_path):
+    """In an interpreter whose path holds NumPy and this package, and neither PyTorch, OpenCV nor Pillow."""
+    if native_module() is None:
+        pytest.skip("what is not native needs the libraries that decode")
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    numpy = Path(np.__file__).parent
+    for folder in (numpy, numpy.parent / "numpy.libs", Path(__file__).resolve().parents[1] / "jpegdeep_torch"):
+        if folder.exists():
+            (packages / folder.name).symlink_to(folder)
+    (tmp_path / "photo.jpg").write_bytes(jpeg())
+    line = [sys.executable, "-S", "-c", READ_ALONE, tmp_path / "photo.jpg"]
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == read_dct(jpeg(), 300).luma.tobytes()

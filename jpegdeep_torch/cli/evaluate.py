@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..data.annotations import AnnotatedImage, DatasetIssues
-from ..data.coco import coco_results, read_coco, write_coco_set
+from ..data.coco import as_coco_set, coco_results, read_coco
 from ..data.imagenet import read_imagenet
 from ..data.voc import read_voc
 from ..data.yolo import is_yolo, read_yolo
@@ -33,10 +32,12 @@ from ..evaluation.voc import evaluate_voc, write_submission
 from ..inference.classifier import Classifier
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
+from ..jpeg import WarningCounts
+from ..jpeg.options import ORIENTATIONS
 from ..utils.files import write_json
 from ..utils.text_table import text_table
 from .command import Parser
-from .common import limited, load, predictor_parser, progress_bar, run_settings
+from .common import limited, load, predictor_parser, print_warnings, progress_bar, run_settings
 
 _VOC_COLUMNS = {
     "name": "class", "objects": "objects", "detections": "detections", "hits": "hits",
@@ -60,13 +61,19 @@ def voc(argv: Sequence[str] | None = None) -> None:
                    help="names of the network's classes, in label order (default: the weights file's)")  # fmt: skip
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
     p.add_argument("--submission", metavar="DIR", help="write comp3_det_SET_CLASS.txt files there")
+    _add_orientation(p)
     args = p.parse_args(argv)
     detector = load(Detector, args, threshold=args.score)
     names = args.classes or detector.class_names
     if len(names) != detector.config.num_classes:
         raise ModelError(f"--classes: {len(names)} names, expected the network's {detector.config.num_classes}")
     issues = DatasetIssues(args.lenient)
-    images = limited(_images(args.root, args.image_set, names, args.year, issues), args.limit)
+    options = {"orientation": args.set_orientation, "options": detector.reader.options}
+    if is_yolo(args.root):
+        images = read_yolo(args.root, args.image_set, names, issues, **options)
+    else:
+        images = read_voc(args.root, args.image_set, names, args.year, issues, **options)
+    images = limited(images, args.limit)
     indices, detections = _predict_all(detector, [image.path for image in images], issues)
     images = [images[index] for index in indices]
     image_names = [image.name for image in images]
@@ -85,7 +92,7 @@ def voc(argv: Sequence[str] | None = None) -> None:
             curve = precision_recall(match.outcomes, int(match.positives.sum()))
             plots.append(precision_recall_plot(f"{name}: {ap:.4f}", *curve))
         headline = [("mAP, by area", result.mean["area"]), ("mAP, by 11 points", result.mean["11_points"])]
-        return headline, table, plots, _galleries(images, result.matches, names)
+        return headline, table, plots, _galleries(images, result.matches, names, detector)
 
     _finish("eval.voc", args, detector, record, issues, page)
 
@@ -98,22 +105,23 @@ def coco(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--score", type=float, default=0.01, help="of detections that count (default: %(default)s)")
     p.add_argument("--evaluator", help="hotcoco or pycocotools (default: the first that is installed)")
     p.add_argument("--submission", metavar="FILE.json", help="write the results in COCO's format")
+    _add_orientation(p)
     args = p.parse_args(argv)
     find_evaluator(args.evaluator)  # before hours of detecting
     detector = load(Detector, args, threshold=args.score)
     issues = DatasetIssues(args.lenient)
-    with tempfile.TemporaryDirectory() as folder:  # for the annotation file of a set that has none
-        if is_yolo(args.root):
-            found = read_yolo(args.root, args.image_set, detector.class_names, issues)
-            data = write_coco_set(Path(folder, "annotations.json"), found, detector.class_names)
-        else:
-            data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations)
-        images = limited(data.images, args.limit)
-        indices, detections = _predict_all(detector, [image.path for image in images], issues)
-        images, image_ids = [images[index] for index in indices], [data.image_ids[index] for index in indices]
-        results = coco_results(detections, image_ids, data.category_ids)
-        classes = data.category_ids, data.class_names
-        result = evaluate_coco(data.annotation_file, results, *classes, image_ids, args.evaluator)
+    options = {"orientation": args.set_orientation, "options": detector.reader.options}
+    if is_yolo(args.root):
+        found = read_yolo(args.root, args.image_set, detector.class_names, issues, **options)
+        data = as_coco_set(found, detector.class_names)
+    else:
+        data = read_coco(args.root, args.image_set, detector.class_names, issues, args.annotations, **options)
+    images = limited(data.images, args.limit)
+    indices, detections = _predict_all(detector, [image.path for image in images], issues)
+    images, image_ids = [images[index] for index in indices], [data.image_ids[index] for index in indices]
+    results = coco_results(detections, image_ids, data.category_ids)
+    classes = data.category_ids, data.class_names
+    result = evaluate_coco(data.annotations, results, *classes, image_ids, args.evaluator)
     record = coco_record(result, [image.name for image in images], image_ids)
     table = [{title: row[key] for key, title in _COCO_COLUMNS.items()} for row in record[0]["classes"]]
     print(text_table(table))
@@ -128,18 +136,9 @@ def coco(argv: Sequence[str] | None = None) -> None:
         plots = [bars(list(result.figures.items())), bars([(item.name, item.ap) for item in result.classes])]
         plots += [precision_recall_plot(f"{c.name}, IoU 0.5: {c.ap50:.4f}", *c.curve50()) for c in result.classes]
         headline = [(key, result.figures[key]) for key in ("AP", "AP50", "AP75")]
-        return headline, table, plots, _galleries(images, matches, data.class_names)
+        return headline, table, plots, _galleries(images, matches, data.class_names, detector)
 
     _finish("eval.coco", args, detector, record, issues, page)
-
-
-def _images(
-    root: str, image_set: str, names: Sequence[str], year: str | None, issues: DatasetIssues
-) -> list[AnnotatedImage]:
-    """Of a YOLO set where `root` has a data.yaml, else of VOC."""
-    if is_yolo(root):
-        return read_yolo(root, image_set, names, issues)
-    return read_voc(root, image_set, names, year, issues)
 
 
 def imagenet(argv: Sequence[str] | None = None) -> None:
@@ -162,7 +161,9 @@ def imagenet(argv: Sequence[str] | None = None) -> None:
 
     def page() -> Page:
         worst = sorted(classes, key=lambda row: row["top1"])[:50]
-        galleries = [("Surest mistakes", wrong_classes(paths, result, data.class_names))]
+        galleries = [
+            ("Surest mistakes", wrong_classes(paths, result, data.class_names, options=classifier.reader.options))
+        ]
         headline = [("top-1", result.top1), ("top-5", result.top5)]
         return headline, classes, [bars([(row["name"], row["top1"]) for row in worst])], galleries
 
@@ -180,25 +181,36 @@ def _parser(command: Callable[..., None], root: str, root_help: str) -> Parser:
     return p
 
 
+def _add_orientation(p: Parser) -> None:
+    p.add_argument("--set-orientation", choices=ORIENTATIONS,
+                   help="whether the annotations are of the upright pictures (apply) or of the stored ones (default: "
+                        "what the sizes in them fit; of YOLO apply)")  # fmt: skip
+
+
 def _predict_all(
     predictor: Predictor, paths: list[Path], issues: DatasetIssues
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """(indices of the images that can be read, what was found in each); the others go to `issues`."""
-    indices, found = [], []
+    indices, found, warnings = [], [], WarningCounts()
     for prediction in progress_bar(predictor.stream(paths, on_error="report"), total=len(paths), desc="predicting"):
         if prediction.error is not None:
             issues.report("unreadable picture", str(prediction.error))
         else:
             indices.append(prediction.index)
             found.append(prediction.value)
+            warnings.add(prediction.name, prediction.warnings)
+    print_warnings(warnings)
     if not found:
         raise DatasetError("no picture of the data set can be read")
     return indices, found
 
 
-def _galleries(images: list[AnnotatedImage], matches: list[ClassMatches], class_names: Sequence[str]) -> list[Any]:
+def _galleries(
+    images: list[AnnotatedImage], matches: list[ClassMatches], class_names: Sequence[str], detector: Detector
+) -> list[Any]:
     """A report's images of a detector's worst mistakes."""
-    false, missed = (make(images, matches, class_names) for make in (false_positives, misses))
+    options = detector.reader.options
+    false, missed = (make(images, matches, class_names, options=options) for make in (false_positives, misses))
     heading = "Surest false detections at IoU 0.5 (the nearest object in white)"
     return [(heading, false), ("Largest objects missed at IoU 0.5", missed)]
 

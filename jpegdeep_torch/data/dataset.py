@@ -15,14 +15,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DatasetArgumentError, DatasetError, JpegError
+from ..jpeg import JpegWarning, ReadOptions
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
-from .reading import READ_OPTIONS, Clock, InputReader, source_name
+from .mjpeg import Frame
+from .reading import Clock, InputReader, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 
 
 @dataclass
@@ -36,7 +39,9 @@ class Batch:
     indices: of the N sources in the dataset.
     names: of the N sources.
     errors: (index, JpegError) of sources that could not be read; they are not among the N.
+    warnings: what is unusual about sources among the N, by their index, where there is anything.
     stages_ms: the reader's time per stage, for the whole batch.
+    frames: of sources that are frames of a stream, by their indices.
     """
 
     inputs: tuple[Tensor, ...]
@@ -44,7 +49,9 @@ class Batch:
     indices: list[int]
     names: list[str]
     errors: list[tuple[int, JpegError]] = field(default_factory=list)
+    warnings: dict[int, tuple[JpegWarning, ...]] = field(default_factory=dict)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    frames: dict[int, Frame] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -57,10 +64,35 @@ class Batch:
         self.__dict__.update(state, inputs=unpack(state["inputs"]))
         self.image_sizes = _as_sizes(state["image_sizes"])
 
+    def leave_out(self, errors: Sequence[tuple[int, JpegError]]) -> None:
+        """Moves encoded files, at places among the N, to `errors`: they could not be decoded after all."""
+        wrong = dict(errors)
+        kept = [place for place in range(len(self)) if place not in wrong]
+        self.errors += [(self.indices[place], error) for place, error in errors]
+        self.inputs = tuple(self.inputs[place] for place in kept)
+        self.image_sizes = self.image_sizes[kept]
+        self.indices, self.names = [self.indices[place] for place in kept], [self.names[place] for place in kept]
+        self.warnings = {index: found for index, found in self.warnings.items() if index in self.indices}
+
     def pin_memory(self) -> Batch:
         """Called by DataLoader(pin_memory=True)."""
         self.inputs = tuple(t.pin_memory() for t in self.inputs)
         return self
+
+
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """The images of several batches as one, in order; their indices are kept as they are."""
+    first = batches[0]
+    if first.inputs and first.inputs[0].ndim == 1:
+        inputs = tuple(data for batch in batches for data in batch.inputs)  # encoded files
+    else:
+        inputs = tuple(torch.cat(parts) for parts in zip(*(batch.inputs for batch in batches)))
+    return Batch(
+        inputs,
+        torch.cat([batch.image_sizes for batch in batches]),
+        [index for batch in batches for index in batch.indices],
+        [name for batch in batches for name in batch.names],
+    )
 
 
 def _as_sizes(sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -82,6 +114,7 @@ class JpegDataset(Dataset):
         *,
         decoder: str = DEFAULT_DECODER,
         names: Sequence[str] | None = None,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
     ):
         """`decoder` makes the pixels: one of `jpeg.pixels.DECODER_NAMES`.  `names` replace the sources' own."""
         self.sources = list(sources)
@@ -90,7 +123,7 @@ class JpegDataset(Dataset):
         if names is not None and len(names) != len(self.sources):
             raise DatasetArgumentError(f"{len(names)} names for {len(self.sources)} images")
         self.names = names
-        self.reader = InputReader(config, preset, decoder)
+        self.reader = InputReader(config, preset, decoder, read_options)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -113,13 +146,13 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
     batch = Batch((), torch.empty(0), [], [])
     sizes, encoded = [], []
     for index, source, name in items:
-        place = len(batch.indices)
+        place, found = len(batch.indices), list[JpegWarning]()
         try:
             if reader.leaves_encoded:
-                data, size = reader.read_encoded(source, name, clock)
+                data, size = reader.read_encoded(source, name, clock, found)
                 encoded.append(torch.from_numpy(data))
             else:
-                size = reader.read(source, name, tuple(array[place] for array in arrays), clock)
+                size = reader.read(source, name, tuple(array[place] for array in arrays), clock, found)
         except JpegError as error:
             # Without the frames it went through, which hold on to the batch's memory.
             error.__context__ = None
@@ -128,6 +161,8 @@ def read_batch(reader: InputReader, items: Sequence[tuple[int, Source, str]]) ->
         sizes.append(size)
         batch.indices.append(index)
         batch.names.append(name)
+        if found:
+            batch.warnings[index] = tuple(found)
     count = len(batch.indices)
     batch.inputs = _one_piece(encoded) or tuple(tensor[:count].permute(0, 3, 1, 2) for tensor in tensors)
     batch.image_sizes = _as_sizes(sizes)
@@ -163,15 +198,16 @@ def prepare_inputs(
     preset: Preset,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    read_options: ReadOptions = DEFAULT_OPTIONS,
 ) -> tuple[Tensor, ...]:
     """A batch's inputs, int16 or uint8 -> what the network takes: floating point, on `device`.
 
     They are converted on `device`: so fewer bytes are moved, and from pinned memory without waiting.
+    Files' bytes are decoded there under `read_options`; the first that cannot be decoded raises its JpegError.
     """
     if inputs and inputs[0].ndim == 1:
-        return (
-            prepare_image(decode_on_device(inputs, config.image_size, device, options=READ_OPTIONS), preset, dtype),
-        )
+        inputs = (decode_on_device(inputs, config.image_size, device, options=read_options),)
     moved = tuple(t.to(device, non_blocking=True) for t in inputs)
     if not config.is_dct:
         return (prepare_image(moved[0], preset, dtype),)
@@ -179,6 +215,21 @@ def prepare_inputs(
     if config.inputs == "dct_split":
         return floats[0], floats[1][:, :64], floats[1][:, 64:]
     return floats
+
+
+def decode_batch(batch: Batch, reader: InputReader, device: torch.device | str) -> tuple[Tensor, ...]:
+    """The pixels, (N, 3, S, S) uint8 on `device`, of a batch whose files `reader` left encoded.
+
+    A file that cannot be decoded is moved to the batch's `errors`, as one is that cannot be read.
+    """
+    errors: list[tuple[int, JpegError]] = []
+    pixels = decode_on_device(
+        batch.inputs, reader.config.image_size, device, names=batch.names, options=reader.options, errors=errors,
+        alone=[place for place, index in enumerate(batch.indices) if index in batch.warnings],
+    )  # fmt: skip
+    if errors:
+        batch.leave_out(errors)
+    return (pixels,)
 
 
 def list_jpegs(folder: str | os.PathLike[str]) -> list[Path]:

@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from ..errors import DatasetArgumentError
+from ..jpeg import ReadOptions, WarningCounts
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER, use_one_opencv_thread
 from ..jpeg.reader import Source
 from ..models import ModelConfig
@@ -65,6 +67,7 @@ class JpegLoader:
 
     A source that cannot be read raises its JpegError (`on_error="raise"`), or is left out and listed in `skipped` as
     (name, reason) (`on_error="skip"`); nothing takes its place, so a batch may be smaller, or empty and then left out.
+    `warnings` counts what was unusual about sources that were read.
     """
 
     def __init__(
@@ -75,9 +78,7 @@ class JpegLoader:
         *,
         on_error: str = "raise",
         pin_memory: bool = False,
-        sampler: Iterable[int] | None = None,
     ):
-        """`sampler` gives the indices to read, in its order."""
         if batch_size < 1:
             raise DatasetArgumentError(f"batch size is {batch_size}, expected at least 1")
         if workers < 0:
@@ -86,11 +87,11 @@ class JpegLoader:
             raise DatasetArgumentError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
         self.dataset, self.on_error = dataset, on_error
         self.skipped: list[tuple[str, str]] = []
+        self.warnings = WarningCounts()
         self.loader = BatchLoader(
             dataset,
             workers,
             batch_size=batch_size,
-            sampler=sampler,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
         )
@@ -99,12 +100,14 @@ class JpegLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.skipped = []
+        self.skipped, self.warnings = [], WarningCounts()
         for batch in self.loader:
             for _, error in batch.errors:
                 if self.on_error == "raise":
                     raise error
                 self.skipped.append((error.name, error.reason))
+            for index, name in zip(batch.indices, batch.names):
+                self.warnings.add(name, batch.warnings.get(index, ()))
             if len(batch):
                 yield batch
 
@@ -119,7 +122,8 @@ def make_loader(
     on_error: str = "raise",
     decoder: str = DEFAULT_DECODER,
     pin_memory: bool = False,
+    read_options: ReadOptions = DEFAULT_OPTIONS,
 ) -> JpegLoader:
     """Batches of JPEG files or bytes for one network, read in `workers` processes (0: in this one)."""
-    dataset = JpegDataset(sources, config, preset, decoder=decoder)
+    dataset = JpegDataset(sources, config, preset, decoder=decoder, read_options=read_options)
     return JpegLoader(dataset, batch_size, workers, on_error=on_error, pin_memory=pin_memory)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..errors import JpegError, ModelError
-from ..jpeg import ReadOptions, Resize, check_jpeg, read_dct
-from ..jpeg.header import read_header
+from ..errors import JpegError, ModelError, UnsupportedCoding
+from ..jpeg import JpegWarning, ReadOptions, Resize, check_jpeg, read_dct
+from ..jpeg.markers import parse_header
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER, ON_DEVICE, decode_rgb, shorter_side_and_crop, stretch
 from ..jpeg.reader import Source, source_bytes
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
@@ -21,10 +22,6 @@ from ..models import ModelConfig
 from ..presets import Preset
 
 STAGES = ("read", "decode", "resize", "reencode")  # what a worker's time goes to; 'decode' is the entropy decoder's too
-
-
-# Annotations, sizes and pictures with boxes are of the stored frame so far: EXIF's orientation is left alone here.
-READ_OPTIONS = ReadOptions(orientation="stored")
 
 
 @dataclass
@@ -54,11 +51,17 @@ class InputReader:
 
     RGB: pixels (S, S, 3) uint8.  DCT: luma (H, W, 64) and, but for luma-only networks, chroma (H/2, W/2, 128), int16.
     S is the network's image size.
+
+    A file whose coefficients only a decoder can bring to YCbCr, such as a CMYK JPEG, is read as by 'reencode' where
+    `preset` says 'native', and a warning says so.  So networks on pixels and on coefficients read the same files.
+
+    options: which files are refused, which way up a picture is, and how much memory one may take.
     """
 
     config: ModelConfig
     preset: Preset
     decoder: str = DEFAULT_DECODER
+    options: ReadOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODER_NAMES:
@@ -78,12 +81,14 @@ class InputReader:
         """Whether a batch holds the JPEGs themselves, to be decoded where the network runs."""
         return self.decoder == ON_DEVICE and not self.config.is_dct
 
-    def read_encoded(self, source: Source, name: str, clock: Clock) -> tuple[np.ndarray, tuple[int, int]]:
-        """(the file's bytes, the image's (height, width)).  JpegError."""
+    def read_encoded(
+        self, source: Source, name: str, clock: Clock, warnings: list[JpegWarning] | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """(the file's bytes, the image's (height, width)).  `warnings` and errors are those of `read`."""
         with clock.stage("read"):
             data = read_bytes(source, name)
-            header = check_jpeg(data, name, READ_OPTIONS)
-        return np.frombuffer(bytearray(data), np.uint8), (header.height, header.width)
+            header = check_jpeg(data, name, self.options, warnings=warnings)
+        return np.frombuffer(bytearray(data), np.uint8), header.image_size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,19 +106,62 @@ class InputReader:
         luma = count, rows, rows, 64
         return [luma] if self.config.inputs == "dct_y" else [luma, (count, rows // 2, rows // 2, 128)]
 
-    def read(self, source: Source, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
-        """Fills one item of arrays of `shapes` -> the original image's (height, width).  JpegError."""
+    def read(
+        self,
+        source: Source,
+        name: str,
+        out: tuple[np.ndarray, ...],
+        clock: Clock,
+        warnings: list[JpegWarning] | None = None,
+    ) -> tuple[int, int]:
+        """Reads one file.
+
+        Args:
+            source: bytes, or a path.
+            name: what messages call it.
+            out: one item of arrays of `shapes`, which is filled.
+            clock: is told how long each stage takes.
+            warnings: what is unusual about the file is appended.
+
+        Returns:
+            (height, width) in pixels of the original image, the right way up unless `options` say otherwise.
+
+        Raises:
+            JpegError: the file is not there, or `options` refuse it.
+        """
         with clock.stage("read"):
             data = read_bytes(source, name)
-        return self.read_contents(data, name, out, clock)
+        return self.read_contents(data, name, out, clock, warnings)
 
-    def read_contents(self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock) -> tuple[int, int]:
+    def read_contents(
+        self,
+        data: bytes,
+        name: str,
+        out: tuple[np.ndarray, ...],
+        clock: Clock,
+        warnings: list[JpegWarning] | None = None,
+    ) -> tuple[int, int]:
         """`read` of a file's bytes."""
-        if self.config.is_dct and self.preset.coefficients == "native":
-            return self._resized_coefficients(data, name, out, clock)
+        if not (self.config.is_dct and self.preset.coefficients == "native"):
+            return self._by_pixels(data, name, out, clock, warnings)
+        try:
+            return self._resized_coefficients(data, name, out, clock, warnings)
+        except UnsupportedCoding as error:
+            image_size = self._by_pixels(data, name, out, clock, warnings)
+            if warnings is not None:
+                warnings.append(reencoding_warning(error))
+            return image_size
+
+    def _by_pixels(
+        self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock, warnings: list[JpegWarning] | None
+    ) -> tuple[int, int]:
+        """Decoded and resized; for DCT networks then compressed again, and the coefficients of that read."""
+        decoder = DEFAULT_DECODER if self.decoder == ON_DEVICE else self.decoder
         with clock.stage("decode"):
-            header = read_header(data, name, READ_OPTIONS)
-            pixels = decode_rgb(data, name, decoder=self.decoder, size=self.config.image_size, options=READ_OPTIONS)
+            image_size = parse_header(data, name, self.options).image_size
+            pixels = decode_rgb(
+                data, name, decoder=decoder, size=self.config.image_size, options=self.options, warnings=warnings
+            )
         with clock.stage("resize"):
             pixels = self._fit(pixels)
         planes: tuple[np.ndarray, ...] = (pixels,)
@@ -122,7 +170,7 @@ class InputReader:
                 planes = jpeg_coefficients(encode_jpeg(pixels, self.preset.quality), name)
         for target, plane in zip(out, planes):
             target[...] = plane
-        return header.height, header.width
+        return image_size
 
     def _fit(self, pixels: np.ndarray) -> np.ndarray:
         size = self.config.image_size
@@ -131,7 +179,7 @@ class InputReader:
         return shorter_side_and_crop(pixels, self.preset.shorter_side, size)
 
     def _resized_coefficients(
-        self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock
+        self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock, warnings: list[JpegWarning] | None
     ) -> tuple[int, int]:
         """The file's own coefficients, resized where they are; nothing is decoded."""
         with clock.stage("decode"):
@@ -140,19 +188,24 @@ class InputReader:
             try:
                 read = read_dct(
                     data, resize=resize, requantize=self.preset.requantize, out=target, chroma=len(out) > 1,
-                    options=READ_OPTIONS,
+                    options=self.options, warnings=warnings,
                 )  # fmt: skip
             except JpegError as error:
-                raise JpegError(name, error.reason) from None
+                raise type(error)(name, error.reason) from None
         return read.image_size
 
     def _resize(self, data: bytes, name: str) -> Resize:
         size, crop = self.config.image_size, None
         if self.preset.shorter_side is not None:  # the middle square that would be cut out after resizing
-            header = read_header(data, name, READ_OPTIONS)
+            header = parse_header(data, name, self.options)
             side = max(1, round(min(header.height, header.width) * size / self.preset.shorter_side))
             crop = (header.height - side) // 2, (header.width - side) // 2, side, side
         return Resize((size, size), self.preset.antialias, crop)
+
+
+def reencoding_warning(error: UnsupportedCoding) -> JpegWarning:
+    """Says of a file, whose own coefficients were not to be had because of `error`, how it was read instead."""
+    return JpegWarning(f"{error.reason}: read as by 'reencode'")
 
 
 def source_name(source: Source, index: int) -> str:

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lxml import etree
-from PIL import Image
 
-from ..errors import DatasetError
+from ..errors import DatasetError, JpegError
+from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
+from .dataset import JPEG_SUFFIXES
+from .orientation import find_turns, read_upright_header, size_in, turn_image
 
-_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FIRST_PX = 1.0  # VOC counts pixels from 1
 
 
 def find_voc_folder(root: str | os.PathLike[str], year: str | int | None = None) -> Path:
@@ -70,8 +72,11 @@ def read_voc(
     class_names: Sequence[str],
     year: str | int | None = None,
     issues: DatasetIssues | None = None,
+    *,
+    orientation: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[AnnotatedImage]:
-    """Reads the images of one image set, with their annotations.
+    """Reads the images of one image set, with their annotations, whose boxes are of the upright pictures.
 
     Args:
         root: the data set's folder, or a VOCdevkit with several.
@@ -80,11 +85,14 @@ def read_voc(
         year: which data set of a VOCdevkit.
         issues: collects what is wrong.  If lenient, images and objects that cannot be used are left out, and of a box
             the part inside the image is kept.
+        orientation: whether the annotations are of the upright pictures ('apply') or of the stored ones ('stored');
+            default: what the sizes in them fit (see `orientation.find_turns`).
+        options: how the pictures will be read; with `orientation='stored'` the boxes are of the stored pictures.
 
     Raises:
         DatasetError: there is no such folder or image set, or no image that can be used.  With strict `issues` also, by
             file and object: an image or annotation is missing or unreadable, a class is unknown, a box has no area or
-            leaves the image.
+            leaves the image, a picture is of another size than its annotation gives.
     """
     issues = issues if issues is not None else DatasetIssues()
     folder = find_voc_folder(root, year)
@@ -96,8 +104,10 @@ def read_voc(
             issues.report("missing picture", f"{folder / 'JPEGImages' / name}.jpg: no such file")
         elif not annotation.is_file():
             issues.report("missing annotation", f"{annotation}: no such file, expected the annotation of {file.name}")
-        elif (image := read_voc_annotation(annotation, file, class_names, issues)) is not None:
+        elif (image := read_voc_annotation(annotation, file, class_names, issues, orientation)) is not None:
             images.append(image)
+    turns = find_turns(images, issues, orientation, options)
+    images = [turn_image(image, turn, FIRST_PX) for image, turn in zip(images, turns) if turn is not None]
     if not images:
         raise DatasetError(f"{folder}: the image set {image_set!r} has no image that can be used")
     return images
@@ -105,17 +115,22 @@ def read_voc(
 
 def find_image(folder: Path, name: str) -> Path | None:
     """The JPEG called `name` in `folder`, whatever the case of its suffix."""
-    return next((path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+    suffixes = (*JPEG_SUFFIXES, *map(str.upper, JPEG_SUFFIXES))
+    return next((path for suffix in suffixes if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
 def read_voc_annotation(
-    path: Path, image: Path, class_names: Sequence[str], issues: DatasetIssues | None = None
+    path: Path,
+    image: Path,
+    class_names: Sequence[str],
+    issues: DatasetIssues | None = None,
+    orientation: str | None = None,
 ) -> AnnotatedImage | None:
-    """The annotation `path` of `image`; None where it cannot be read and `issues` is lenient (see `read_voc`)."""
+    """The annotation `path` of `image` as it is; None where it cannot be read and `issues` is lenient."""
     issues = issues if issues is not None else DatasetIssues()
     try:
         root = _parse(path)
-        height, width = _image_size(root, image)
+        height, width = _image_size(root, image, orientation)
     except DatasetError as error:
         issues.report("unreadable annotation", str(error))
         return None
@@ -172,7 +187,7 @@ def _number(item: etree._Element, tag: str, what: str) -> float:
     return value
 
 
-def _image_size(root: etree._Element, image: Path) -> tuple[int, int]:
+def _image_size(root: etree._Element, image: Path, orientation: str | None) -> tuple[int, int]:
     """(height, width) in pixels as the annotation says, or, where it says nothing or 0, as the JPEG does."""
     size = root.find("size")
     if size is not None and size.find("height") is not None and size.find("width") is not None:
@@ -180,7 +195,7 @@ def _image_size(root: etree._Element, image: Path) -> tuple[int, int]:
         if height > 0 and width > 0:
             return height, width
     try:
-        with Image.open(image) as opened:  # reads the header only
-            return opened.height, opened.width
-    except OSError as error:
-        raise DatasetError(f"{image}: the annotation gives no size and the picture cannot be read ({error})") from None
+        header = read_upright_header(image)
+    except JpegError as error:
+        raise DatasetError(f"{error}; and the annotation gives no size") from None
+    return size_in(header, orientation or "apply")

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 
 from ..errors import DatasetError, JpegError
-from ..jpeg.header import read_header
+from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
 from .dataset import JPEG_SUFFIXES
-from .reading import READ_OPTIONS
+from .orientation import check_orientation, read_upright_header, size_in, turn_between, turn_image
 
 CONFIG_NAME = "data.yaml"
 IMAGE_SETS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # set -> its keys
@@ -89,8 +89,11 @@ def read_yolo(
     image_set: str,
     class_names: Sequence[str] | None = None,
     issues: DatasetIssues | None = None,
+    *,
+    orientation: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[AnnotatedImage]:
-    """The images of a set with their boxes, in pixels of the image; an image without a label file has no object.
+    """The images of a set with their boxes, in pixels of the upright image.  One without a label file has no object.
 
     Args:
         root: a data.yaml, or the folder that holds it.
@@ -98,12 +101,16 @@ def read_yolo(
         class_names: in label order (default: the file's own order); classes are matched by name.
         issues: with `DatasetIssues(lenient=True)`, images, objects and parts of boxes that cannot be used are counted
             and left out.
+        orientation: 'stored' where the labels are of the pictures as they are stored (default: 'apply', of the upright
+            ones; nothing in the labels tells).
+        options: how the pictures will be read; with `orientation='stored'` the boxes are of the stored pictures.
 
     Raises:
         DatasetError: the set is not there, or, unless `issues` are lenient, an image is no JPEG or missing, a line of
             labels cannot be read, a class is unknown, or a box is degenerate or leaves the image.  It names the file
             and the line.
     """
+    check_orientation(orientation)
     issues = issues if issues is not None else DatasetIssues()
     config = read_yolo_config(root)
     wanted = next((name for name, keys in IMAGE_SETS.items() if image_set in keys), image_set)
@@ -113,7 +120,7 @@ def read_yolo(
     labels = _labels_by_number(config, class_names, issues)
     images = []
     for path in _image_files(config, wanted, issues):
-        image = read_yolo_image(path, labels, config, issues)
+        image = read_yolo_image(path, labels, config, issues, orientation=orientation, options=options)
         if image is not None:
             images.append(image)
     if not images:
@@ -204,20 +211,25 @@ def label_file(image: Path) -> Path:
 
 
 def read_yolo_image(
-    path: Path, labels: dict[int, int], config: YoloConfig, issues: DatasetIssues
+    path: Path,
+    labels: dict[int, int],
+    config: YoloConfig,
+    issues: DatasetIssues,
+    *,
+    orientation: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> AnnotatedImage | None:
     """One image with the objects of its label file; None where it cannot be read and `issues` are lenient.
 
-    labels: {class number of the file: label, from 1}.
+    labels: {class number of the file: label, from 1}.  The rest is as for `read_yolo`.
     """
     try:
-        header = read_header(path.read_bytes(), path, READ_OPTIONS)
-    except OSError as error:
-        issues.report("missing picture", f"{path}: cannot be read ({error.strerror or error})")
-        return None
+        header = read_upright_header(path, options)
     except JpegError as error:
-        issues.report("unreadable picture", str(error))
+        issues.report("unreadable picture" if path.is_file() else "missing picture", str(error))
         return None
+    orientation = orientation or "apply"
+    height, width = size_in(header, orientation)
     objects = []
     file = label_file(path)
     for number, line in enumerate(_lines(file, issues), start=1):
@@ -233,12 +245,12 @@ def read_yolo_image(
             name = config.class_names[kind] if 0 <= kind < len(config.class_names) else str(kind)
             issues.report("unknown class", f"{what}: class {kind} ({name}), which is not among the classes", name)
             continue
-        in_pixels = box[0] * header.width, box[1] * header.height, box[2] * header.width, box[3] * header.height
-        slack_px = _SLACK * max(header.width, header.height)
-        checked = check_box(in_pixels, header.height, header.width, what, issues, slack_px)
+        in_pixels = box[0] * width, box[1] * height, box[2] * width, box[3] * height
+        checked = check_box(in_pixels, height, width, what, issues, _SLACK * max(width, height))
         if checked is not None:
             objects.append((checked, labels[kind], False))
-    return make_annotated(path.stem, path, header.height, header.width, objects)
+    image = make_annotated(path.stem, path, height, width, objects)
+    return turn_image(image, turn_between(header, orientation, options.orientation))
 
 
 def _lines(file: Path, issues: DatasetIssues) -> list[str]:

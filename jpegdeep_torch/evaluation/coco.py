@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -95,19 +93,19 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
 
 
 def evaluate_coco(
-    annotation_file: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | dict[str, Any],
     results: list[dict[str, Any]],
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | None],
     class_names: Sequence[str],
     image_ids: Sequence[int] | None = None,
     evaluator: str | None = None,
 ) -> CocoResult:
-    """Scores detections against an annotation file.
+    """Scores detections against annotations.
 
     Args:
-        annotation_file: COCO's JSON.
+        annotations: the path of COCO's JSON, or contents like that file's (`data.coco.CocoSet.annotations`).
         results: the detections, from `data.coco.coco_results`.
-        category_ids, class_names: of labels 1, 2, ...
+        category_ids, class_names: of labels 1, 2, ...; a label whose category is None is no class.
         image_ids: the images that count (default: all of the file).
         evaluator: 'hotcoco' or 'pycocotools' (default: the first that is installed).
 
@@ -116,8 +114,13 @@ def evaluate_coco(
     """
     name, coco_module, eval_module = find_evaluator(evaluator)
     with contextlib.redirect_stdout(io.StringIO()):  # both tell their progress on stdout
-        ground_truth = coco_module.COCO(os.fspath(annotation_file))
-        found = ground_truth.loadRes(results) if results else _nothing_found(coco_module, annotation_file)
+        ground_truth = _indexed(coco_module, annotations)
+        # pycocotools fails on an empty list of results
+        found = (
+            ground_truth.loadRes(results)
+            if results
+            else _indexed(coco_module, ground_truth.dataset | {"annotations": []})
+        )
         run = eval_module.COCOeval(ground_truth, found, "bbox")
         if image_ids is not None:
             run.params.imgIds = sorted(image_ids)
@@ -131,16 +134,19 @@ def evaluate_coco(
             matched.params.imgIds, (matched.params.areaRng, matched.params.areaRngLbl) = run.params.imgIds, areas
             matched.evaluate()
     figures = {key: float(value) for key, value in zip(FIGURES, run.stats)}
-    classes = _by_class(run, matched, category_ids, class_names)
+    named = [(k, name) for k, name in zip(category_ids, class_names, strict=True) if k is not None]
+    classes = _by_class(run, matched, [k for k, _ in named], [name for _, name in named])
     return CocoResult(figures, classes, [float(t) for t in run.params.iouThrs], name)
 
 
-def _nothing_found(coco_module: ModuleType, annotation_file: str | os.PathLike[str]) -> Any:
-    # pycocotools fails on an empty list of results
-    data, empty = json.loads(Path(annotation_file).read_bytes()), coco_module.COCO()
-    empty.dataset = {"images": data["images"], "categories": data["categories"], "annotations": []}
-    empty.createIndex()
-    return empty
+def _indexed(coco_module: ModuleType, annotations: str | os.PathLike[str] | dict[str, Any]) -> Any:
+    """The evaluator's COCO of a file or of contents."""
+    if not isinstance(annotations, dict):
+        return coco_module.COCO(os.fspath(annotations))
+    coco = coco_module.COCO()
+    coco.dataset = annotations
+    coco.createIndex()
+    return coco
 
 
 def _by_class(run: Any, matched: Any, category_ids: Sequence[int], class_names: Sequence[str]) -> list[CocoClass]:

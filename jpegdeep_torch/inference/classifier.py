@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..jpeg import ReadOptions
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER
-from ..weights import load_model
+from ..pretrained import load_model
 from .predictor import Observer, Predictor
 
 TOP = 5
@@ -37,13 +39,14 @@ class Classifier(Predictor):
         batch_size: int = 8,
         workers: int | None = None,
         decoder: str = DEFAULT_DECODER,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
     ) -> Classifier:
         """The classifier of one weights file.  Arguments and errors are those of `Detector.load`."""
-        model = load_model(path)
+        model = load_model(path, task=cls.task)
         return cls(
             model, model.info.preparation(coefficients), device, backend, precision=precision, batch_size=batch_size,
-            workers=workers, decoder=decoder, observer=observer,
+            workers=workers, decoder=decoder, read_options=read_options, observer=observer,
         )  # fmt: skip
 
     def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[Any]:

@@ -12,10 +12,12 @@ from torch import Tensor
 from ..data.classes import KNOWN_CLASSES
 from ..detection import NMSConfig, anchor_boxes, detect
 from ..errors import ModelError
+from ..jpeg import ReadOptions
+from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER
 from ..models import Network
 from ..presets import Preset
-from ..weights import load_model
+from ..pretrained import load_model
 from .predictor import Observer, Predictor
 
 
@@ -28,7 +30,7 @@ class Detector(Predictor):
 
     `predict`, and `stream` as `Prediction.value`, give for each image `{"boxes": (K, 4) float32, "scores": (K,)
     float32, "labels": (K,) int64}` on the CPU, the best score first.  Boxes are xmin, ymin, xmax, ymax in pixels of the
-    original image.  Labels count from 1: `class_names[label - 1]` is the class.
+    original image, the right way up (`ReadOptions`).  Labels count from 1: `class_names[label - 1]` is the class.
     """
 
     task = "detector"
@@ -47,6 +49,7 @@ class Detector(Predictor):
         batch_size: int = 8,
         workers: int | None = None,
         decoder: str = DEFAULT_DECODER,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
     ):
         """
@@ -54,7 +57,8 @@ class Detector(Predictor):
             class_names: in label order (default: those of VOC or COCO where they are as many, or else '1', '2', ...).
             threshold: detections score more than this (default: `nms.score_threshold`).
             nms: the settings of non-maximum suppression (default: the reference's, with a threshold of 0.01).
-            model, preset, device, backend, precision, batch_size, workers, decoder, observer: see `Predictor`.
+            model, preset, device, backend, precision, batch_size, workers, decoder, read_options, observer: see
+                `Predictor`.
 
         Raises:
             ModelError: an argument is impossible.
@@ -62,7 +66,7 @@ class Detector(Predictor):
         """
         super().__init__(
             model, preset, device, backend, precision=precision, batch_size=batch_size, workers=workers,
-            decoder=decoder, observer=observer,
+            decoder=decoder, read_options=read_options, observer=observer,
         )  # fmt: skip
         count = self.config.num_classes
         if class_names and len(class_names) != count:
@@ -89,27 +93,28 @@ class Detector(Predictor):
         batch_size: int = 8,
         workers: int | None = None,
         decoder: str = DEFAULT_DECODER,
+        read_options: ReadOptions = DEFAULT_OPTIONS,
         observer: Observer | None = None,
     ) -> Detector:
         """The detector of one weights file.
 
         Args:
-            path: a safetensors file of `save_weights`, the converter or a training run.  It says which network, classes
-                and preset it holds.
+            path: a safetensors file of `save_weights`, the converter or a training run, or the name of weights.  They
+                say which network, classes and preset they are for.
             threshold, nms: see `Detector`.
             coefficients: 'native' or 'reencode', in place of the file's own.
             class_names: in place of the file's own.
-            device, backend, precision, batch_size, workers, decoder, observer: see `Predictor`.
+            device, backend, precision, batch_size, workers, decoder, read_options, observer: see `Predictor`.
 
         Raises:
             CheckpointError: the file cannot be used.
             ModelError, BackendUnavailable: as of `Detector`.
         """
-        model = load_model(path)
+        model = load_model(path, task=cls.task)
         return cls(
             model, model.info.preparation(coefficients), device, backend,
             class_names=class_names or model.info.class_names, threshold=threshold, nms=nms, precision=precision,
-            batch_size=batch_size, workers=workers, decoder=decoder, observer=observer,
+            batch_size=batch_size, workers=workers, decoder=decoder, read_options=read_options, observer=observer,
         )  # fmt: skip
 
     def _postprocess(self, outputs: tuple[Tensor, ...], image_sizes: Tensor) -> list[dict[str, Tensor]]:

@@ -9,11 +9,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from ..errors import JpegError
+from ..data.reading import read_bytes
+from ..jpeg import ReadOptions
+from ..jpeg.markers import parse_header
+from ..jpeg.options import DEFAULT_OPTIONS
+from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb
+from ..jpeg.reader import Source
 
 _GOLDEN = 0.618033988749895  # steps of this share of the colour circle stay far apart however many are taken
 GROUND_TRUTH_COLOUR = (255, 255, 255)
@@ -23,29 +31,31 @@ _GAP_PX, _CAPTION_PX = 6, 14
 Colour = tuple[int, int, int]  # red, green, blue from 0 to 255
 
 
-def load_image(source: str | Path, most_px: int | None = None) -> tuple[Image.Image, float]:
-    """Reads an image to draw into.
+def load_image(
+    source: Source, most_px: int | None = None, options: ReadOptions = DEFAULT_OPTIONS
+) -> tuple[Image.Image, float]:
+    """Reads a JPEG to draw into.
 
     Args:
         most_px: the longest side that the image is reduced to (default: none, it stays as it is).
+        options: those that it was read with for a network: the same files are refused, and the same way is up.
 
     Returns:
-        (the image in RGB, its width as a share of the original's).
+        (the image in RGB, its size as a share of the original's).
 
     Raises:
         JpegError: it cannot be read.
     """
-    try:
-        with Image.open(source) as opened:
-            width = opened.width
-            if most_px:
-                opened.draft("RGB", (most_px, most_px))  # lets libjpeg decode at 1/2, 1/4 or 1/8 where that suffices
-            image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise JpegError(source, f"cannot be drawn ({error})") from None
-    if most_px:
-        image.thumbnail((most_px, most_px))
-    return image, image.width / width
+    name = "<bytes>" if isinstance(source, bytes) else str(source)
+    data = read_bytes(source, name)
+    height, width = parse_header(data, name, options).image_size
+    if most_px is None or most_px >= max(height, width):
+        return Image.fromarray(decode_rgb(data, name, decoder=DEFAULT_DECODER, options=options)), 1.0
+    # Decoded at 1/2, 1/4 or 1/8 where that suffices.
+    pixels = decode_rgb(data, name, decoder="pillow-draft", size=most_px, options=options)
+    scale = most_px / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)), scale
 
 
 def class_colour(label: int) -> Colour:
@@ -92,19 +102,24 @@ def _draw_text(
     pen.text((x + 2 - left, y + 2 - top), text, font=font, fill=(0, 0, 0) if bright else (255, 255, 255))
 
 
-def draw_detections(image: Image.Image, found: dict[str, Tensor], class_names: Sequence[str]) -> Image.Image:
-    """Draws what a Detector found in an image of that size, with class names and scores, the best on top."""
+def draw_detections(
+    image: Image.Image, found: dict[str, Tensor], class_names: Sequence[str], scale: float = 1.0
+) -> Image.Image:
+    """Draws what a Detector found, with class names and scores, the best on top.  `scale`: that of `draw_boxes`."""
     labels, scores = found["labels"].tolist()[::-1], found["scores"].tolist()[::-1]
     texts = [f"{class_names[label - 1]} {score:.2f}" for label, score in zip(labels, scores)]
-    return draw_boxes(image, found["boxes"].numpy()[::-1], texts, [class_colour(label) for label in labels])
+    return draw_boxes(image, found["boxes"].numpy()[::-1], texts, [class_colour(label) for label in labels], scale)
 
 
 def draw_ground_truth(
-    image: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str]
+    image: Image.Image, boxes: np.ndarray, names: Sequence[str], class_names: Sequence[str], scale: float = 1.0
 ) -> Image.Image:
-    """Draws annotated objects with their names, in the colours that detections of the same name have."""
+    """Draws annotated objects with their names, in the colours that detections of the same name have.
+
+    `scale`: that of `draw_boxes`.
+    """
     colour_of = {name: class_colour(label) for label, name in enumerate(class_names, start=1)}
-    return draw_boxes(image, boxes, names, [colour_of.get(name, GROUND_TRUTH_COLOUR) for name in names])
+    return draw_boxes(image, boxes, names, [colour_of.get(name, GROUND_TRUTH_COLOUR) for name in names], scale)
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
@@ -119,7 +134,10 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def contact_sheets(paths: Iterable[Path], columns: int = 6, rows: int = 5, tile_px: int = 240) -> Iterator[Image.Image]:
-    """Sheets of `columns` x `rows` reduced images with their names, one sheet in memory at a time."""
+    """Sheets of `columns` x `rows` reduced images with their names, one sheet in memory at a time.
+
+    paths: JPEG and PNG files that were drawn here.
+    """
     step_x, step_y = tile_px + _GAP_PX, tile_px + _GAP_PX + _CAPTION_PX
     paths = iter(paths)
     while chosen := list(itertools.islice(paths, columns * rows)):
@@ -127,8 +145,17 @@ def contact_sheets(paths: Iterable[Path], columns: int = 6, rows: int = 5, tile_
         sheet = Image.new("RGB", (columns * step_x + _GAP_PX, used * step_y + _GAP_PX), _BACKGROUND)
         pen = ImageDraw.Draw(sheet)
         for place, path in enumerate(chosen):
-            tile, _ = load_image(path, tile_px)
+            tile = _tile(path, tile_px)
             left, top = _GAP_PX + place % columns * step_x, _GAP_PX + place // columns * step_y
             sheet.paste(tile, (left + (tile_px - tile.width) // 2, top + (tile_px - tile.height) // 2))
             pen.text((left, top + tile_px), path.stem[-36:], font=_font(11), fill=(220, 220, 220))
         yield sheet
+
+
+def _tile(path: Path, most_px: int) -> Image.Image:
+    kind = PngImageFile if path.suffix == ".png" else JpegImageFile  # not Image.open: its limit of pixels is not ours
+    with kind(path) as opened:
+        opened.draft("RGB", (most_px, most_px))
+        tile = opened.convert("RGB")
+    tile.thumbnail((most_px, most_px))
+    return tile

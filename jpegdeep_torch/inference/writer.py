@@ -8,9 +8,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,16 +19,23 @@ from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
-from ..errors import DatasetError, JpegError
+from ..data.mjpeg import Frame
+from ..errors import DatasetError, StreamError
+from ..jpeg import JpegWarning, ReadOptions, WarningCounts
 from ..jpeg.reader import Source
 from ..utils.files import written_whole
 from .detector import Detector
 from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_truth, load_image, side_by_side
 from .journal import Journal, read_lines
 from .predictor import Prediction
+from .sources import UntilBroken, is_live
+from .tiles import TiledDetector
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
+MOST_DRAWN_PX = 6000  # the longest side of a drawn picture; a larger photograph is reduced to it
+_LARGE_PX = 1 << 25  # photographs of more pixels than this are drawn one at a time, for the sake of memory
+_one_large = Lock()
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,9 @@ class DrawingOptions:
     format: str = "jpeg"
     ground_truth: GroundTruth | None = None
 
-    def path(self, index: int, name: str) -> Path:
+    def path(self, index: int, line: dict[str, Any]) -> Path:
         """Where the image goes; numbered, so that files of one name in several folders stay apart and in order."""
-        return self.folder / f"{index:06d}_{Path(name).stem}{'.jpg' if self.format == 'jpeg' else '.png'}"
+        return self.folder / f"{index:06d}_{image_id(line)}{'.jpg' if self.format == 'jpeg' else '.png'}"
 
 
 @dataclass
@@ -76,29 +84,48 @@ class PredictionSummary:
     images: how many were read, or failed to be.
     done_before: how many an earlier run into the same folder had done.
     failed: (name, reason) of each that could not be read.
+    not_drawn: (name, reason) of each that was read, but could not be drawn in this run.
+    warnings: of the files that were read.
+    dropped: how many frames of live streams were dropped.
     """
 
     images: int = 0
     done_before: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    not_drawn: list[tuple[str, str]] = field(default_factory=list)
+    warnings: WarningCounts = field(default_factory=WarningCounts)
+    dropped: int = 0
 
 
 def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """What a line of the results says of one file; numbers as `rounded_detections` has them."""
+    """What a line of the results says of one file or frame; numbers as `rounded_detections` has them."""
+    frame = prediction.frame
+    source: dict[str, Any] = {"file": prediction.name}
+    if frame is not None:
+        source = {"file": frame.stream, "frame": frame.number, "time_s": round(frame.time_s, 6)}
     if prediction.error is not None:
-        return {"file": prediction.name, "error": prediction.error.reason}
+        return source | {"error": prediction.error.reason}
     found = [
         {"label": label, "class": class_names[label - 1], "score": score, "box": box}
         for box, score, label in rounded_detections(prediction.value)
     ]
     assert prediction.image_size is not None  # as of every prediction without an error
     height, width = prediction.image_size
-    return {"file": prediction.name, "height": height, "width": width, "detections": found}
+    line = source | {"height": height, "width": width, "detections": found}
+    if prediction.warnings:
+        line["warnings"] = [warning.message for warning in prediction.warnings]
+    return line
+
+
+def image_id(line: dict[str, Any]) -> str:
+    """What COCO's results and pictures call a line's image: its file's name without suffix, with a frame's number."""
+    stem = Path(line["file"]).stem
+    return f"{stem}_{line['frame']:06d}" if "frame" in line else stem
 
 
 def to_coco(line: dict[str, Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO's results from a line.  An image's id is its file's name without suffix: a number where it is one."""
-    stem, found = Path(line["file"]).stem, line.get("detections", ())
+    """COCO's results from a line.  An image's id is `image_id`: a number where it is one."""
+    stem, found = image_id(line), line.get("detections", ())
     columns = {"boxes": [item["box"] for item in found], "scores": [item["score"] for item in found]}
     columns["labels"] = [item["label"] for item in found]
     return coco_results([columns], [int(stem) if stem.isascii() and stem.isdigit() else stem], category_ids)
@@ -120,8 +147,8 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 
 def predict(
-    detector: Detector,
-    sources: Iterable[Source],
+    detector: Detector | TiledDetector,
+    sources: Iterable[Source | Frame],
     write: Callable[[list[dict[str, Any]]], None],
     *,
     selection: Selection = Selection(),
@@ -130,6 +157,7 @@ def predict(
     first_index: int = 0,
     on_error: Callable[[str, str], None] = lambda name, reason: None,
     progress: Callable[[int], None] = lambda count: None,
+    before: PredictionSummary | None = None,
 ) -> PredictionSummary:
     """Runs the detector over `sources` and hands over what it finds, in their order, a batch at a time.
 
@@ -141,8 +169,13 @@ def predict(
         first_index: the first source's index.
         on_error: is called with the name of a file that cannot be read or drawn, and the reason.
         progress: is called with the number of images of each batch.
+        before: what an earlier part of the run came to, which is added to.
+
+    Raises:
+        JpegError: with `strict`.
+        StreamError: a stream of frames broke off; after what was read has been handed over.
     """
-    summary = PredictionSummary()
+    summary = before or PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
 
     def commit() -> None:
@@ -151,49 +184,68 @@ def predict(
             if prediction.error is not None:
                 summary.failed.append((prediction.name, prediction.error.reason))
                 on_error(prediction.name, prediction.error.reason)
-            elif drawn is not None and (reason := drawn.result()) is not None:
+                continue
+            summary.warnings.add(prediction.name, prediction.warnings)
+            if drawn is not None and (reason := drawn.result()) is not None:
+                summary.not_drawn.append((prediction.name, reason))
                 on_error(prediction.name, reason)
         write([to_json(prediction, detector.class_names) for prediction, _ in batch])
         summary.images += len(batch)
+        summary.dropped += sum(prediction.frame.dropped for prediction, _ in batch if prediction.frame is not None)
         progress(len(batch))
 
-    stream = detector.stream(sources, "raise" if strict else "report", first_index)
+    stream = UntilBroken(detector.stream(sources, "raise" if strict else "report", first_index))
     kept = (p if p.error is not None else replace(p, value=selection(p.value)) for p in stream)
     with ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="draw") as threads:
 
         def drawn(prediction: Prediction) -> Future | None:
             if drawing is None or prediction.error is not None:
                 return None
-            return threads.submit(_draw, prediction, detector.class_names, drawing)
+            return threads.submit(_draw, prediction, detector.class_names, drawing, detector.reader.options)
 
-        while batch := list(itertools.islice(kept, detector.batch_size)):
+        for first in kept:
+            others = 0 if is_live(first.frame) else detector.batch_size - 1
+            batch = [first, *itertools.islice(kept, others)]
             waiting.append([(prediction, drawn(prediction)) for prediction in batch])
-            if len(waiting) > 2:
+            while len(waiting) > 2 or (waiting and all(job is None or job.done() for _, job in waiting[0])):
                 commit()
         while waiting:
             commit()
+    stream.raise_error()
     return summary
 
 
-def _draw(prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions) -> str | None:
+def _draw(
+    prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> str | None:
     """Draws one image -> what went wrong, if anything: the detections are worth keeping without it."""
-    try:
-        image, _ = load_image(prediction.name)
-    except JpegError as error:
-        return error.reason
-    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
-    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names)]
-    whole = side_by_side([draw_detections(image, prediction.value, class_names), *beside])
-    path = drawing.path(prediction.index, prediction.name)
+    path = drawing.path(prediction.index, to_json(prediction, class_names))
     temporary = path.with_name(f".{path.name}.tmp")
-    whole.save(temporary, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
-    os.replace(temporary, path)
+    assert prediction.image_size is not None  # as of every prediction without an error
+    try:
+        with _one_large if prediction.image_size[0] * prediction.image_size[1] > _LARGE_PX else nullcontext():
+            _draw_into(temporary, prediction, class_names, drawing, options)
+        os.replace(temporary, path)
+    except Exception as error:  # each library raises its own: OSError, ValueError, MemoryError, SystemError, ...
+        temporary.unlink(missing_ok=True)
+        return f"cannot be drawn ({getattr(error, 'reason', None) or error or type(error).__name__})"
     return None
 
 
+def _draw_into(
+    path: Path, prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
+) -> None:
+    jpeg = prediction.name if prediction.frame is None else prediction.frame.data
+    image, scale = load_image(jpeg, MOST_DRAWN_PX, options)
+    objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
+    beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names, scale)]
+    whole = side_by_side([draw_detections(image, prediction.value, class_names, scale), *beside])
+    whole.save(path, drawing.format, **({"quality": JPEG_QUALITY} if drawing.format == "jpeg" else {}))
+
+
 def predict_to_folder(
-    detector: Detector,
-    sources: Iterable[Source],
+    detector: Detector | TiledDetector,
+    sources: Iterable[Source | Frame],
     folder: str | os.PathLike[str],
     *,
     drawing: DrawingOptions | None = None,
@@ -207,7 +259,8 @@ def predict_to_folder(
         options: `selection`, `strict`, `on_error` and `progress` of `predict`.
 
     Raises:
-        DatasetError: the folder has a run over other sources.
+        DatasetError: the folder has a run over other sources, or any run where the first source is a live stream.
+        StreamError: a stream of frames broke off.  The results are there, of what was read.
     """
     folder = Path(folder)
     if drawing is not None:
@@ -216,19 +269,31 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        failed, there = [], itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
-        for place, (line, name) in enumerate(there, start=1):
-            if line is None or name is None or line["file"] != name:
-                other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'!s} in place {place}"
+        summary = PredictionSummary(done_before=journal.lines)
+        there = itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        for place, (line, source) in enumerate(there, start=1):
+            if line is None or source is None or is_live(source) or _source_of(line) != str(source):
+                was, now = "nothing" if line is None else _source_of(line), "nothing" if source is None else str(source)
+                other = f"there {was}, now {now} in place {place}"
                 raise DatasetError(
                     f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
             if "error" in line:
-                failed.append((line["file"], line["error"]))
-        done = journal.lines
-        summary = predict(detector, sources, journal.append, drawing=drawing, first_index=done, **options)
+                summary.failed.append((_source_of(line), line["error"]))
+            summary.warnings.add(line["file"], map(JpegWarning, line.get("warnings", ())))
+        options |= {"drawing": drawing, "first_index": journal.lines, "before": summary}
+        try:
+            predict(detector, sources, journal.append, **options)
+        except StreamError:
+            journal.finish()
+            raise
         journal.finish()
-    return PredictionSummary(summary.images, done, failed + summary.failed)
+    return summary
+
+
+def _source_of(line: dict[str, Any]) -> str:
+    """The source of a line, as `str` has it."""
+    return str(Frame(line["frame"], 0.0, b"", line["file"])) if "frame" in line else line["file"]
 
 
 def write_coco(folder: str | os.PathLike[str], category_ids: Sequence[int]) -> Path:
@@ -244,7 +309,7 @@ def write_contact_sheets(folder: str | os.PathLike[str], drawing: DrawingOptions
     """`folder`/contact_sheet_001.jpg ... of all images that the run drew."""
     paths = []
     lines = enumerate(read_lines(Path(folder) / RESULTS))
-    images = (drawing.path(index, line["file"]) for index, line in lines if "error" not in line)
+    images = (drawing.path(index, line) for index, line in lines if "error" not in line)
     for number, sheet in enumerate(contact_sheets(path for path in images if path.is_file()), start=1):
         paths.append(Path(folder) / f"contact_sheet_{number:03d}.jpg")
         with written_whole(paths[-1]) as temporary:

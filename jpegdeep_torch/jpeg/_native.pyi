@@ -10,7 +10,7 @@ class DecodeError(Exception): ...
 class AxisPlan:
     """One axis's matrix in the kernel's form; `axis` is an `axes.Axis`."""
 
-    def __init__(self, axis: Any, even: bool) -> None: ...
+    def __init__(self, axis: Any, even: bool, to_pixels: bool = False) -> None: ...
     @property
     def window(self) -> int: ...
 
@@ -28,8 +28,27 @@ class Target:
         transposed: bool = False,
     ) -> None: ...
 
+class RowFilter:
+    """The samples that each output pixel of an axis is a sum of."""
+
+    def __init__(self, axis: Any) -> None: ...
+
+class PixelTarget:
+    """Where pixels go: (of the stored rows, of the stored columns) for each component, and the buffer to write into."""
+
+    def __init__(
+        self,
+        plans: Sequence[tuple[RowFilter, AxisPlan]],
+        array: np.ndarray,
+        width: int,
+        matrix: np.ndarray,
+        offset: np.ndarray,
+        channels_first: bool = False,
+        transposed: bool = False,
+    ) -> None: ...
+
 class File:
-    """A file whose header has been read.  One of check, pixels, read and resize then decodes it, once."""
+    """A file whose header has been read.  One of its methods then decodes it, once."""
 
     def __init__(self, data: bytes, on_damage: str = "error", fast: bool = True) -> None: ...
     @property
@@ -48,12 +67,13 @@ class File:
     def resize(
         self, targets: Sequence[Target], timed: bool = False, threads: int = 1
     ) -> tuple[float, float] | None: ...
+    def resize_pixels(self, target: PixelTarget, baseline: bool = False) -> None: ...
 
 class Batch:
     """Files that are resized on several threads; `finish` waits, and says of each what is wrong with it, or None."""
 
     def __init__(self, threads: int) -> None: ...
-    def add(self, file: File, targets: Sequence[Target]) -> None: ...
+    def add(self, file: File, targets: Sequence[Target] | PixelTarget) -> None: ...
     def finish(self) -> list[str | None]: ...
 
 def resize_plane(plane: np.ndarray, target: Target, baseline: bool = False) -> None: ...

@@ -12,7 +12,6 @@ import re
 import struct
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
 
 from ..errors import JpegError
 from .markers import JpegHeader, find_end
@@ -40,6 +39,8 @@ def check_entropy_coding(data: bytes, header: JpegHeader, options: ReadOptions, 
 
 def _grey_at_an_end(data: bytes, header: JpegHeader) -> bool:
     """Whether the last luma block of a restart interval, or of the picture, is mid-grey."""
+    from PIL import Image, JpegImagePlugin  # here, so that coefficients can be read without it
+
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
             image.draft("L", (1, 1))

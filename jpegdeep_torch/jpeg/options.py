@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 ON_DAMAGE = ("error", "strict", "tolerate")
 ORIENTATIONS = ("apply", "stored")
@@ -59,3 +61,28 @@ class JpegWarning:
 
     def __str__(self) -> str:
         return self.message if self.count == 1 else f"{self.message} ({self.count} times)"
+
+
+@dataclass
+class WarningCounts:
+    """How many files of a run gave warnings, to be said at its end.
+
+    files: how many files gave a warning of each kind.
+    examples: the first file of each kind, and its warning.
+    """
+
+    files: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: object, warnings: Iterable[JpegWarning]) -> None:
+        """Counts the warnings of one file; a kind that it gave several times counts once."""
+        for kind, warning in {warning.kind: warning for warning in warnings}.items():
+            self.files[kind] += 1
+            self.examples.setdefault(kind, f"{name}: {warning}")
+
+    def summary(self) -> list[str]:
+        """A line for each kind: the number of files, and the first of them."""
+        return [
+            f"warning: {count} file{'s' if count > 1 else ''} such as {self.examples[kind]}"
+            for kind, count in self.files.items()
+        ]

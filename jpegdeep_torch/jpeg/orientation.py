@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 _TAG = 0x0112
@@ -63,6 +62,8 @@ def upright_size(stored_size: tuple[int, int], orientation: int) -> tuple[int, i
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """(H, W, 3) as stored -> the upright picture, contiguous; the array itself where nothing is to be turned."""
+    import cv2  # here, so that coefficients can be read without it
+
     turn = TURNS[orientation]
     if turn.transpose:
         pixels = cv2.transpose(pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
 import cv2
@@ -18,12 +18,14 @@ from torchvision.io import ImageReadMode
 
 from ..errors import JpegError, ModelError
 from .header import OpenedJpeg, open_jpeg
-from .markers import parse_header
+from .markers import JpegHeader, parse_header
 from .native import native_module
 from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .orientation import TURNS, Turn, turn_upright
 
 _LARGEST_RESIZED_PX = 1 << 24  # of a picture that is resized whole before its middle is cut out
+_LARGEST_COPIED_PX = 1 << 24  # of a picture that a library decodes: Pillow holds about 14 bytes per pixel
+_LARGEST_ON_DEVICE_PX = 1 << 25  # of a picture that nvJPEG decodes; as floating point it takes 400 MB
 
 
 def use_one_opencv_thread() -> None:
@@ -79,7 +81,7 @@ def decode_rgb(
 
     The same files are refused as of coefficients, whatever the decoder.  'native' says so while it decodes; for the
     others the entropy coding is decoded first.  torchvision prints warnings: files that have some go
-    to Pillow instead.
+    to Pillow instead.  Pictures of more than 16 megapixels go to 'native' where it was built, which holds one copy.
 
     Args:
         data: the file.
@@ -97,6 +99,7 @@ def decode_rgb(
         raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
     opened = open_jpeg(data, name, options)
     header = opened.header
+    decoder = "native" if _is_large(header, decoder, size) else decoder
     if decoder == "native" and native_module() is not None and header.components != 4:
         pixels = opened.decode("pixels", *TURNS[header.orientation])
     else:
@@ -105,6 +108,11 @@ def decode_rgb(
     if warnings is not None:
         warnings += opened.warnings
     return pixels
+
+
+def _is_large(header: JpegHeader, decoder: str, size: int) -> bool:
+    reduces = decoder == "pillow-draft" and 0 < 2 * size <= min(header.image_size)
+    return header.height * header.width > _LARGEST_COPIED_PX and not reduces
 
 
 def _decode(opened: OpenedJpeg, decoder: str, size: int) -> np.ndarray:
@@ -137,11 +145,13 @@ def decode_on_device(
     *,
     names: Sequence[object] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
+    alone: Container[int] = (),
+    errors: list[tuple[int, JpegError]] | None = None,
 ) -> Tensor:
     """Decodes JPEGs on a GPU, as one batch by `torchvision.io.decode_jpeg` and nvJPEG.
 
-    Where that does not take one of them, and for the CPU, each is decoded as `decode_rgb` does.  Whoever read the files
-    has checked them.
+    What is out of the ordinary, and all of them where nvJPEG does not take one and for the CPU, is decoded file by file
+    as `decode_rgb` does.  Whoever read the files has checked them.
     Stretched bilinearly without antialiasing, as `stretch` does, to within one value.
 
     Args:
@@ -150,30 +160,61 @@ def decode_on_device(
         device: where the result is.
         names: what messages call the files.
         options: those of `decode_rgb`.
+        alone: the places of files that are not for nvJPEG, such as those that gave a warning.
+        errors: where given, each file that cannot be decoded is appended with its place, and left out of the result.
 
     Returns:
         (N, 3, size, size) uint8 RGB on `device`, channels last.
 
     Raises:
-        JpegError: the first file that cannot be decoded.
+        JpegError: the first file that cannot be decoded, unless there are `errors`.
     """
     device = torch.device(device)
     names = names or [f"image {i} of the batch" for i in range(len(encoded))]
     contents = [data.numpy().tobytes() for data in encoded]
-    images: Sequence[Tensor] = ()
+    images: dict[int, Tensor] = {}
     if device.type != "cpu":
-        turns = [TURNS[parse_header(data, name, options).orientation] for data, name in zip(contents, names)]
+        headers = {place: _ordinary(data, options) for place, data in enumerate(contents) if place not in alone}
+        turns = {place: TURNS[header.orientation] for place, header in headers.items() if header is not None}
         with suppress(RuntimeError):
-            decoded = torchvision.io.decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=device)
-            images = [_turned(image, turn) for image, turn in zip(decoded, turns)]
-    if len(images) != len(contents):
-        images = [_decoded_alone(data, name, options, device) for data, name in zip(contents, names)]
-    pixels = torch.empty((len(images), 3, size, size), dtype=torch.uint8, device=device)
+            files = [encoded[place] for place in turns]
+            decoded = torchvision.io.decode_jpeg(files, mode=ImageReadMode.RGB, device=device) if files else []
+            images = {place: _turned(image, turn) for (place, turn), image in zip(turns.items(), decoded)}
+    pixels = torch.empty((len(contents), 3, size, size), dtype=torch.uint8, device=device)
     pixels = pixels.to(memory_format=torch.channels_last)
-    for place, image in zip(pixels, images):
-        resized = F.interpolate(image[None].float(), (size, size), mode="bilinear", align_corners=False)
-        place.copy_(resized[0].round())
-    return pixels
+    count = 0
+    for place, (data, name) in enumerate(zip(contents, names)):
+        try:
+            pixels[count].copy_(
+                _stretched(images[place], size) if place in images else _alone(data, name, size, options)
+            )
+        except JpegError as error:
+            if errors is None:
+                raise
+            errors.append((place, error.with_traceback(None)))
+            continue
+        count += 1
+    return pixels[:count]
+
+
+def _ordinary(data: bytes, options: ReadOptions) -> JpegHeader | None:
+    """The header of a file that nvJPEG decodes as libjpeg does, and that does not take much of a GPU's memory."""
+    try:
+        header = parse_header(data, options=options)
+    except JpegError:
+        return None
+    plain = header.colour in ("gray", "ycbcr") and not header.arithmetic and not header.unusual
+    return header if plain and header.height * header.width <= _LARGEST_ON_DEVICE_PX else None
+
+
+def _stretched(image: Tensor, size: int) -> Tensor:
+    resized = F.interpolate(image[None].float(), (size, size), mode="bilinear", align_corners=False)
+    return resized[0].round()
+
+
+def _alone(data: bytes, name: object, size: int, options: ReadOptions) -> Tensor:
+    pixels = stretch(decode_rgb(data, name, decoder="native", options=options), size)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _turned(image: Tensor, turn: Turn) -> Tensor:
@@ -182,11 +223,6 @@ def _turned(image: Tensor, turn: Turn) -> Tensor:
         image = image.mT
     flips = [axis for axis, flip in ((1, turn.flip_vertical), (2, turn.flip_horizontal)) if flip]
     return image.flip(flips) if flips else image
-
-
-def _decoded_alone(data: bytes, name: object, options: ReadOptions, device: torch.device) -> Tensor:
-    pixels = decode_rgb(data, name, decoder="native", options=options)
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).to(device)
 
 
 def stretch(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -11,14 +12,15 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from PIL.JpegImagePlugin import JpegImageFile
 
-from ..errors import JpegError, UnsupportedCoding
+from ..errors import JpegError, MissingExtra, UnsupportedCoding
 from .header import OpenedJpeg, open_jpeg
 from .native import native_module
 from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .planes import Planes
 from .quantization import FROM_RGB
+
+READERS = ("auto", "native", "jpeg2dct")
 
 _420 = ((2, 2), (1, 1), (1, 1))
 _REDIRECTED = Lock()
@@ -42,15 +44,21 @@ def source_bytes(source: Source, name: str = "<bytes>") -> tuple[str, bytes]:
 
 
 def choose_reader(reader: str) -> str:
-    """Resolves 'auto'; ValueError for an unknown name, or for 'native' where it was not built."""
-    if reader not in ("auto", "native", "jpeg2dct"):
-        raise ValueError(f"reader is 'auto', 'native' or 'jpeg2dct', not {reader!r}")
-    if reader == "jpeg2dct":
-        return reader
-    if native_module() is not None:
+    """Resolves 'auto'.
+
+    Raises:
+        ValueError: an unknown name, or 'native' where it was not built.
+        MissingExtra: what it needs is not installed.
+    """
+    if reader not in READERS:
+        raise ValueError(f"reader is one of {', '.join(READERS)}, not {reader!r}")
+    if reader != "jpeg2dct" and native_module() is not None:
         return "native"
     if reader == "native":
         raise ValueError("the native reader was not built here; reader='auto' falls back to jpeg2dct")
+    if importlib.util.find_spec("jpeg2dct") is None:
+        why = "" if reader == "jpeg2dct" else ", as the native reader was not built"
+        raise MissingExtra(f"reading coefficients needs jpeg2dct{why}: pip install 'jpegdeep-torch[jpeg2dct]'")
     return "jpeg2dct"
 
 
@@ -164,6 +172,8 @@ def _no_output() -> Iterator[None]:
 
 
 def _tables_by_pillow(opened: OpenedJpeg) -> np.ndarray:
+    from PIL.JpegImagePlugin import JpegImageFile
+
     try:
         with JpegImageFile(io.BytesIO(opened.data)) as image:
             return np.array([image.quantization[table] for *_, table in image.layer], np.uint16)

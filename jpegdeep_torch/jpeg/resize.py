@@ -12,7 +12,6 @@ from .native import native_module
 from .orientation import TURNS
 from .planes import Planes
 from .quantization import Quality, component_steps
-from .resize_torch import resize_batch
 
 
 def resize_planes(
@@ -28,6 +27,8 @@ def resize_planes(
     """
     fractional = planes.coefficients[0].dtype != np.int16  # the native kernel takes whole numbers
     if backend == "torch" or (backend == "auto" and (fractional or native_module() is None)):
+        from .resize_torch import resize_batch  # imports PyTorch, without which the native kernel does
+
         results = resize_batch([planes], resize, requantize=requantize, dtype=dtype)
         return results[0][0].numpy(), results[1][0].numpy()
     luma, chroma = (np.empty((*grid, depth), dtype) for grid, depth in zip(resize.grids(), (64, 128)))

@@ -11,9 +11,11 @@ from torch import nn
 
 from ..errors import CheckpointError, ModelError
 from .config import ANCHOR_SCALES, INPUT_KINDS, MODELS, ModelConfig, checked_scales, list_models, model_config
+from .mobilenet_v2 import MobileNetV2Classifier
 from .network import Network
 from .resnet import ResNetClassifier
 from .ssd import SSD
+from .ssdlite import SSDLite
 from .vgg import VGGClassifier
 from .weights_file import load_weights, read_info
 
@@ -25,10 +27,17 @@ __all__ = [
     "Network",
     "checked_scales",
     "create_model",
+    "initialise",
     "list_models",
     "model_config",
     "model_from_file",
 ]
+
+_NETWORKS: dict[str, dict[str, type[Network]]] = {
+    "vgg16": {"classifier": VGGClassifier, "detector": SSD},
+    "resnet50": {"classifier": ResNetClassifier, "detector": SSD},
+    "mobilenet_v2": {"classifier": MobileNetV2Classifier, "detector": SSDLite},
+}
 
 
 def create_model(
@@ -48,7 +57,8 @@ def create_model(
         anchor_scales: of a detector: seven growing fractions of the image side, or 'voc' or 'coco'; by default the
             weights file's, else 'voc'.
         width: multiplies the channels; by default the weights file's, else 1.0, the published network.
-        weights: a safetensors file of `save_weights` or of the converter; without one the weights are fresh.
+        weights: a safetensors file of `save_weights` or of the converter.  `jpegdeep_torch.create_model` also takes the
+            name of weights, such as 'torchvision'.  Without weights they are fresh.
         seed: makes fresh weights repeatable, without touching PyTorch's global generator.
 
     Returns:
@@ -56,7 +66,7 @@ def create_model(
 
     Raises:
         ModelError: the name is unknown, an argument impossible, or the file holds another network than was asked for.
-        CheckpointError: the file cannot be used.
+        CheckpointError: the weights cannot be used.
     """
     if weights is None:
         return _build(_checked(name, num_classes, anchor_scales, 1.0 if width is None else width), seed)
@@ -109,17 +119,18 @@ def _checked(name: str, num_classes: int | None, scales: tuple[float, ...] | str
 
 def _build(config: ModelConfig, seed: int | None = None) -> Network:
     """The network that `config` describes (see `create_model`)."""
-    kind = SSD if config.task == "detector" else VGGClassifier if config.family == "vgg16" else ResNetClassifier
+    kind = _NETWORKS[config.family][config.task]
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         model = kind(config)
         if not next(model.parameters()).is_meta:  # where there is nothing to fill, drawing numbers only takes time
-            model.apply(_initialise)
+            model.apply(initialise)
     return model.to(memory_format=torch.channels_last)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Fresh weights for one layer, drawn from PyTorch's global generator."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # he_normal, as the reference
         if module.bias is not None:

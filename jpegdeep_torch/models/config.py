@@ -1,7 +1,8 @@
 """Every network as a row of one table.
 
-A row states only what sets a network apart; `models/vgg.py`, `models/resnet.py` and `models/ssd.py` build what it says.
-Layer names are those of the Keras originals, so that a checkpoint can be matched by name.
+A row states only what sets a network apart; `models/vgg.py`, `models/resnet.py`, `models/mobilenet_v2.py`,
+`models/ssd.py` and `models/ssdlite.py` build what it says.  Layer names are those of the Keras originals, so that a
+checkpoint can be matched by name; MobileNetV2's are torchvision's.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from dataclasses import dataclass, field
 
 from ..errors import ModelError
 
-ANCHOR_SCALES = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
+ANCHOR_SCALES: dict[
+    str, tuple[float, ...]
+] = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
     "voc": (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
     "coco": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
 }
-ANCHOR_SCALES_512 = {  # of SSD512
+ANCHOR_SCALES_512: dict[str, tuple[float, ...]] = {  # of SSD512
     "voc": (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05),
     "coco": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
 }
@@ -68,6 +71,13 @@ EXTRA_LAYERS = {
         ExtraLayer("conv8", 128, 256, 2, 1),
         ExtraLayer("conv9", 128, 256, 2, 1),
         ExtraLayer("conv10", 128, 256, 1, 1, kernel=4),
+    ),
+}
+SSDLITE_EXTRA_LAYERS = {  # beyond MobileNetV2, whose last map, of stride 32, is the third that the heads read
+    300: (
+        ExtraLayer("conv7", 128, 256, 2, 1),
+        ExtraLayer("conv8", 128, 256, 2, 1),
+        ExtraLayer("conv9", 64, 128, 1, 0),
     ),
 }
 
@@ -144,13 +154,33 @@ class ResNetTrunk:
 
 
 @dataclass(frozen=True)
+class InvertedResiduals:
+    """`repeats` blocks of MobileNetV2, each with `expand` times its input's channels inside; the first has `stride`."""
+
+    expand: int
+    out: int
+    repeats: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class MobileNetTrunk:
+    """A MobileNetV2 trunk (arXiv 1801.04381, table 2); a DCT network has a `stem` in place of its layers 0 to 6."""
+
+    blocks: tuple[InvertedResiduals, ...]
+    first: int = 32  # channels of the first convolution
+    last: int = 1280  # channels of the classifier's last convolution, which detectors do without
+    stem: str = ""  # a key of stems.STEMS
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One network.  `trunk` and `inputs` say what it is made of, the other fields what a caller may change."""
 
     name: str
     task: str  # 'detector' or 'classifier'
     inputs: str  # a key of INPUT_KINDS
-    trunk: VGGTrunk | ResNetTrunk
+    trunk: VGGTrunk | ResNetTrunk | MobileNetTrunk
     num_classes: int  # without the background
     image_size: int  # pixels
     anchor_scales: tuple[float, ...] = field(default=ANCHOR_SCALES["voc"])
@@ -159,7 +189,8 @@ class ModelConfig:
 
     @property
     def family(self) -> str:
-        return "vgg16" if isinstance(self.trunk, VGGTrunk) else "resnet50"
+        families = {VGGTrunk: "vgg16", ResNetTrunk: "resnet50", MobileNetTrunk: "mobilenet_v2"}
+        return families[type(self.trunk)]
 
     @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
@@ -240,10 +271,23 @@ _RESNET = {
     )),
 }  # fmt: skip
 
+_MOBILENET_BLOCKS = tuple(
+    InvertedResiduals(*row)
+    for row in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+    )
+)  # fmt: skip
+_MOBILENET = {
+    "mobilenet_v2": ("rgb", MobileNetTrunk(_MOBILENET_BLOCKS)),
+    "mobilenet_v2_dct": ("dct", MobileNetTrunk(_MOBILENET_BLOCKS, stem="medium")),
+    "mobilenet_v2_dct_small": ("dct", MobileNetTrunk(_MOBILENET_BLOCKS, stem="small")),
+    "mobilenet_v2_dct_y": ("dct_y", MobileNetTrunk(_MOBILENET_BLOCKS, stem="small")),
+}
+
 
 def _table() -> dict[str, ModelConfig]:
     rows = {}
-    for name, (inputs, trunk) in (_VGG | _RESNET).items():
+    for name, (inputs, trunk) in (_VGG | _RESNET | _MOBILENET).items():
         rows[f"ssd300_{name}"] = ModelConfig(
             f"ssd300_{name}", "detector", inputs, trunk, num_classes=20, image_size=300
         )

@@ -23,6 +23,7 @@ class TorchNetwork:
     modules: {its module: ours}; tensors of batch normalisations and convolutions have the same names in both.
     deviation: what its prepared pixels are divided by, red first, in units of 0..255; goes into the first convolution.
     top: our modules that may be missing; they start at fresh values.
+    weights: torchvision's name for its own weights of it, whose file begins its sha256 with `weights_sha256`.
     """
 
     name: str
@@ -31,6 +32,9 @@ class TorchNetwork:
     first: str  # our first convolution
     preset: str
     deviation: tuple[float, ...]
+    weights: str
+    weights_sha256: str
+    megabytes: int  # of that file
     top: tuple[str, ...] = ()
     scales: tuple[float, ...] | None = None
     box_rules: BoxRules = PUBLISHED_RULES
@@ -71,17 +75,40 @@ def _resnet_modules() -> dict[str, str]:
     return modules
 
 
+def _mobilenet_modules() -> dict[str, str]:
+    """Ours have torchvision's names."""
+    names = ["features.0.0", "features.0.1", "features.18.0", "features.18.1", "classifier.1"]
+    for block in range(1, 18):
+        inside = ("0.0", "0.1", "1", "2") if block == 1 else ("0.0", "0.1", "1.0", "1.1", "2", "3")  # 1 does not expand
+        names += [f"features.{block}.conv.{place}" for place in inside]
+    return dict(zip(names, names))
+
+
+# How torchvision prepares the pixels of its own ImageNet weights, by the beginning of the file's sha256: IMAGENET1K_V1
+# and V2 of resnet50, and of mobilenet_v2.
+PRESETS_OF_FILES = {
+    "0676ba61": "torchvision_imagenet",
+    "11ad3fa6": "torchvision_imagenet_v2",
+    "b0353104": "torchvision_imagenet",
+    "7ebf99e0": "torchvision_imagenet_v2",
+}
+
 NETWORKS = (
     TorchNetwork(
         "ssd300_vgg16", "ssd300_vgg16", _ssd_modules(), "trunk.base.stem.block1_conv1", "torchvision_ssd", (1.0,) * 3,
+        "SSD300_VGG16_Weights.COCO_V1", "b556d3b4", 143,
         scales=ANCHOR_SCALES["coco"], box_rules=BoxRules(clip="sizes", cut_before_nms=True),
     ),
     TorchNetwork(
         "vgg16", "vgg16", _vgg_modules(), "trunk.stem.block1_conv1", "torchvision_imagenet", IMAGENET_DEVIATION,
-        top=("fc1", "fc2", "predictions"),
+        "VGG16_Weights.IMAGENET1K_V1", "397923af", 553, top=("fc1", "fc2", "predictions"),
     ),
     TorchNetwork(
         "resnet50", "resnet50_v15", _resnet_modules(), "trunk.conv1", "torchvision_imagenet", IMAGENET_DEVIATION,
-        top=("fc1000",),
+        "ResNet50_Weights.IMAGENET1K_V2", "11ad3fa6", 103, top=("fc1000",),
+    ),
+    TorchNetwork(
+        "mobilenet_v2", "mobilenet_v2", _mobilenet_modules(), "features.0.0", "torchvision_imagenet",
+        IMAGENET_DEVIATION, "MobileNet_V2_Weights.IMAGENET1K_V1", "b0353104", 14, top=("classifier.1",),
     ),
 )  # fmt: skip

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +17,22 @@ from ..data.imagenet import ClassFolders
 from ..data.voc import class_names_in, find_voc_folder, read_voc
 from ..data.yolo import read_yolo, read_yolo_config
 from ..errors import DatasetError
+from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from .class_folders import read_folders
 from .config import DataSettings, ImageSet, refuse
-from .image_headers import Progress, headers
+from .pictures import PictureCheck, Progress, no_progress
 
 
 @dataclass
 class TrainingData:
-    """train, evaluate: images of a detector, or the folders of a classifier; `evaluate` may be empty (None).
+    """train, evaluate: AnnotatedImages of a detector, or the ClassFolders of a classifier; `evaluate` may be None.
 
     class_names: in label order.  notes: what was left out and what is worth knowing, a line each.
     coco: of COCO, the set that `evaluate` is of, for its evaluator.
     """
 
-    train: list[AnnotatedImage] | ClassFolders
-    evaluate: list[AnnotatedImage] | ClassFolders | None
+    train: Any
+    evaluate: Any
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     coco: CocoSet | None = None
@@ -44,36 +46,47 @@ def _count(part: list[AnnotatedImage] | ClassFolders | None) -> int:
     return len(part.paths if isinstance(part, ClassFolders) else part or ())
 
 
-def read_training_data(settings: DataSettings) -> TrainingData:
-    """Reads all sets; ConfigError lists what is wrong with any of them."""
+def read_training_data(settings: DataSettings, options: ReadOptions = DEFAULT_OPTIONS) -> TrainingData:
+    """Reads all sets; ConfigError lists what is wrong with any of them.  options: how pictures are read."""
     wrong: list[str] = []
-    data = find_training_data(settings, wrong)
+    data = find_training_data(settings, wrong, options)
     refuse("data", wrong)
+    assert data is not None  # or something would have been wrong
     return data
 
 
 def find_training_data(
-    settings: DataSettings, wrong: list[str], progress: Progress = lambda pictures: None
+    settings: DataSettings,
+    wrong: list[str],
+    options: ReadOptions = DEFAULT_OPTIONS,
+    *,
+    thorough: bool = False,
+    progress: Progress = no_progress,
 ) -> TrainingData | None:
     """As `read_training_data`, but appends what is wrong to `wrong`, and reads what is there all the same.
 
-    progress: called with numbers of pictures looked at.  None: there is nothing that could be read.
+    thorough, progress: see `PictureCheck`.  None: there is nothing that could be read.
     """
     sets = (*settings.train, *settings.evaluate)
     missing = sorted({each.root for each in sets if not Path(each.root).is_dir()})
     wrong += [f"{root}: no such folder (data.train, data.evaluate; `root` replaces it)" for root in missing]
-    problems = DatasetIssues(lenient=True)  # so that everything wrong is found, and not the first of it alone
+    issues = DatasetIssues(lenient=True)  # so that everything wrong is found, and not the first of it alone
+    check = PictureCheck(options, settings.coefficients == "native", thorough, progress, issues)
     if settings.kind == "imagenet":
-        folders = read_folders(settings, missing, problems, wrong, progress)
+        folders = read_folders(settings, missing, check, wrong)
         data = None if folders is None else TrainingData(*folders)
     else:
-        data = _Annotated(settings, missing, problems, wrong, progress).read()
-    fatal = [kind for kind in sorted(problems.counts) if kind == "unknown class" or not settings.lenient]
+        data = _Annotated(settings, missing, check, wrong).read()
+    fatal = [kind for kind in sorted(issues.counts) if kind == "unknown class" or not settings.lenient]
     hints = {kind: "" if kind == "unknown class" else " (data.lenient = true leaves such out)" for kind in fatal}
-    wrong += [problems.listing(kind) + hint for kind, hint in hints.items()]
+    wrong += [issues.listing(kind) + hint for kind, hint in hints.items()]
     if data is not None:
-        lines = dict(zip(sorted(problems.counts), problems.summary()))
+        lines = dict(zip(sorted(issues.counts), issues.summary()))
         data.notes += [f"left out: {line}" for kind, line in lines.items() if kind not in fatal]
+        if check.decoded:
+            data.notes.append(
+                f"decoded and compressed again: {len(check.decoded)} x picture, such as {check.decoded[0]}"
+            )
     if not wrong:
         wrong += _nothing_left(settings, data)
     return data
@@ -95,17 +108,8 @@ def _nothing_left(settings: DataSettings, data: TrainingData | None) -> list[str
 class _Annotated:
     """Reads the sets of a detector: those whose root is there."""
 
-    def __init__(
-        self,
-        settings: DataSettings,
-        missing: Sequence[str],
-        problems: DatasetIssues,
-        wrong: list[str],
-        progress: Progress,
-    ):
-        self.settings, self.missing, self.problems, self.wrong = settings, missing, problems, wrong
-        self.progress = progress
-        self.usable: dict[Path, bool] = {}  # pictures looked at
+    def __init__(self, settings: DataSettings, missing: Sequence[str], check: PictureCheck, wrong: list[str]):
+        self.settings, self.missing, self.check, self.wrong = settings, missing, check, wrong
         self.coco_sets: dict[ImageSet, CocoSet] = {}
         self.unread = [each for each in settings.train if each.root in missing]
         self.names = self._class_names()
@@ -118,7 +122,7 @@ class _Annotated:
                 f"data.evaluate: {len(settings.evaluate)} sets, expected one: COCO's figures are of one file"
             )
         if self.unread and settings.classes == "all":  # the names are perhaps in what could not be read
-            self.problems.counts.pop("unknown class", None)
+            self.check.issues.counts.pop("unknown class", None)
         if not self.names:
             return None
         notes = self._classes_without_objects(train)
@@ -155,39 +159,26 @@ class _Annotated:
             if each.root in self.missing:
                 continue
             try:
-                images += self._usable(self._read_set(each))
+                found = self._read_set(each)
+                usable = self.check.usable([image.path for image in found])
+                images += [image for image, is_usable in zip(found, usable) if is_usable]
             except DatasetError as error:
                 self.wrong.append(str(error))
                 self.unread += [each] if each in self.settings.train else []
         return images
 
     def _read_set(self, each: ImageSet) -> list[AnnotatedImage]:
+        issues, options = self.check.issues, self.check.options
+        orientation = self.settings.orientation or None
         if self.settings.kind == "yolo":
-            return read_yolo(each.root, each.set, self.names, self.problems)
+            return read_yolo(each.root, each.set, self.names, issues, orientation=orientation, options=options)
         if self.settings.kind == "voc":
-            return read_voc(each.root, each.set, self.names, each.year or None, self.problems)
-        found = read_coco(each.root, each.set, self.names, self.problems)
+            year = each.year or None
+            return read_voc(each.root, each.set, self.names, year, issues, orientation=orientation, options=options)
+        found = read_coco(each.root, each.set, self.names, issues, orientation=orientation, options=options)
         self.names = self.names or tuple(found.class_names)
         self.coco_sets[each] = found
         return found.images
-
-    def _usable(self, images: list[AnnotatedImage]) -> list[AnnotatedImage]:
-        """The images whose pictures can be read, and are of the size that their annotations give."""
-        new = [image for image in images if image.path not in self.usable]
-        found = headers([image.path for image in new], self.settings.coefficients == "native", self.progress)
-        for header, image in zip(found, new):  # in this order `found` comes to its end, and its threads with it
-            self.usable[image.path] = False
-            if isinstance(header, str):
-                self.problems.report("unusable picture", header)
-            elif (header.height, header.width) != (image.height_px, image.width_px):
-                self.problems.report(
-                    "picture of another size",
-                    f"{image.path}: {header.width}x{header.height} px, expected {image.width_px}x{image.height_px}, "
-                    "which its annotation gives",
-                )
-            else:
-                self.usable[image.path] = True
-        return [image for image in images if self.usable[image.path]]
 
     def _classes_without_objects(self, train: Sequence[AnnotatedImage]) -> list[str]:
         """Names that were asked for and no training image has: wrong if they were listed, otherwise worth a note."""

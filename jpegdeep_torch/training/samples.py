@@ -6,7 +6,8 @@ import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
 from ..data.dataset import batch_buffers, prepare_inputs
-from ..data.reading import READ_OPTIONS, Clock, InputReader, read_bytes
+from ..data.reading import Clock, InputReader, read_bytes
 from ..data.shared_buffers import pack, unpack
-from ..errors import DatasetError, JpegDeepError, ModelError
+from ..errors import DatasetError, JpegDeepError, JpegError, ModelError, UnsupportedCoding
 from ..jpeg.blockwise import blockwise_dct
 from ..jpeg.header import read_header
+from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from ..jpeg.pixels import DECODERS, DEFAULT_DECODER, decode_rgb
 from ..jpeg.reencode import reencode
 from ..models import ModelConfig
@@ -56,6 +58,7 @@ class TrainingBatch:
     names: of the N images.
     keys: (index, seed) of each.
     data_ms: the worker's time for the whole batch.
+    left_out: what was wrong with images in whose places others were read.
     """
 
     inputs: tuple[Tensor, ...]
@@ -64,6 +67,7 @@ class TrainingBatch:
     names: list[str]
     keys: list[tuple[int, int]]
     data_ms: float
+    left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,8 +96,27 @@ class _Samples(Dataset, ABC):
     """
 
     def __init__(
-        self, config: ModelConfig, preset: Preset, coefficients: str, augmentation: AugmentationConfig, decoder: str
+        self,
+        config: ModelConfig,
+        preset: Preset,
+        *,
+        coefficients: str = "native",
+        augmentation: AugmentationConfig,
+        decoder: str = DEFAULT_DECODER,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        lenient: bool = False,
     ) -> None:
+        """
+        Args:
+            coefficients: 'native' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels'
+                augments pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode'
+                augments pixels, compresses them and reads the coefficients, as the reference does (DCT networks).
+            options: how files are read; annotations are of pictures that are read so.
+            lenient: whether other images are read in the places of those that cannot be used.
+
+        Raises:
+            ModelError: coefficients or a decoder that does not do.
+        """
         if coefficients not in TRAINING_COEFFICIENTS:
             raise ModelError(
                 f"unknown coefficients {coefficients!r}: expected one of {', '.join(TRAINING_COEFFICIENTS)}"
@@ -109,30 +132,47 @@ class _Samples(Dataset, ABC):
                              f"{augmentation.pixels!r}")  # fmt: skip
         self.config, self.preset, self.coefficients = config, preset, coefficients
         self.augmentation, self.decoder = augmentation, decoder
+        self.options, self.lenient = options, lenient
         # Gives the batches' memory and reads what is not to be changed: as at inference.
         taken = dataclasses.replace(config, inputs="rgb") if coefficients == "pixels" else config
         self.reader = InputReader(
             taken,
             preset if coefficients == "pixels" else dataclasses.replace(preset, coefficients=coefficients),
             decoder,
+            options,
         )
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> TrainingBatch:
-        """The batch of these (index, seed).  JpegError, DatasetError: the first image that cannot be used."""
+        """The batch of these (index, seed).
+
+        JpegError, DatasetError: the first image that cannot be used.  If `lenient`, the next one takes its place, with
+        the same seed: so a batch does not hang on who reads it, and every process has as many images as the others.
+        """
         started = time.perf_counter()
         tensors, arrays = batch_buffers(self.reader, len(keys))
-        targets = [
-            self._read(index, np.random.default_rng(seed), tuple(array[place] for array in arrays))
-            for place, (index, seed) in enumerate(keys)
-        ]
+        targets, names, left_out = [], [], []
+        for place, (index, seed) in enumerate(keys):
+            out, others = tuple(array[place] for array in arrays), iter(range(1, len(self)))
+            while True:
+                try:
+                    targets.append(self._read(index, np.random.default_rng(seed), out))
+                    break
+                except (JpegError, DatasetError) as error:
+                    if not self.lenient or next(others, None) is None:
+                        raise
+                    left_out.append(str(error))
+                    index = (index + 1) % len(self)
+            names.append(self._name(index))
         boxes, labels = self._stack(targets)
         inputs = tuple(tensor.permute(0, 3, 1, 2) for tensor in tensors)
-        names = [self._name(index) for index, _ in keys]
         data_ms = (time.perf_counter() - started) * 1e3
-        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms)
+        return TrainingBatch(inputs, boxes, labels, names, [(int(i), int(s)) for i, s in keys], data_ms, left_out)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @abstractmethod
     def _name(self, index: int) -> str: ...
@@ -150,15 +190,19 @@ class _Samples(Dataset, ABC):
     ) -> None:
         fill, preset = self.augmentation.expand_fill_rgb, self.preset
         if self.coefficients == "native":
-            options = {"requantize": preset.requantize, "antialias": preset.antialias}
-            render_coefficients(data, name, geometry, photometric, fill, out, **options)
-            return
+            with suppress(UnsupportedCoding):  # such as CMYK: decoded, and compressed again
+                render_coefficients(
+                    data, name, geometry, photometric, fill, out, requantize=preset.requantize,
+                    antialias=preset.antialias, options=self.options,
+                )  # fmt: skip
+                return
         rendered = out[0] if self.coefficients == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
-        render_pixels(
-            decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS), geometry, photometric, fill, rendered
-        )
-        if self.coefficients == "reencode":
+        render_pixels(self._decode(data, name), geometry, photometric, fill, rendered)
+        if self.coefficients != "pixels":
             self._write(rendered, name, out)
+
+    def _decode(self, data: bytes, name: str) -> np.ndarray:
+        return decode_rgb(data, name, decoder=self.decoder, options=self.options)
 
     def _write(self, rendered: np.ndarray, name: str, out: tuple[np.ndarray, ...]) -> None:
         """(S, S, 3) uint8 -> one item's inputs."""
@@ -174,23 +218,9 @@ class _Samples(Dataset, ABC):
 class DetectionSamples(_Samples):
     """Annotated images as training batches of one detector."""
 
-    def __init__(
-        self,
-        images: Sequence[AnnotatedImage],
-        config: ModelConfig,
-        preset: Preset,
-        *,
-        coefficients: str = "native",
-        augmentation: AugmentationConfig,
-        decoder: str = DEFAULT_DECODER,
-    ):
-        """coefficients: 'native' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels'
-        augments pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode' augments
-        pixels, compresses them and reads the coefficients, as the reference does (DCT networks).
-
-        DatasetError for no images, ModelError for coefficients or a decoder that does not do.
-        """
-        super().__init__(config, preset, coefficients, augmentation, decoder)
+    def __init__(self, images: Sequence[AnnotatedImage], config: ModelConfig, preset: Preset, **settings: Any):
+        """DatasetError for no images.  settings: as of _Samples."""
+        super().__init__(config, preset, **settings)
         if not images:
             raise DatasetError("no images to train on: expected at least one")
         self.images = images
@@ -206,11 +236,11 @@ class DetectionSamples(_Samples):
         image, name = self.images[index], str(self.images[index].path)
         size, boxes = (image.height_px, image.width_px), _boxes_inside(image)
         data = read_bytes(image.path, name)
-        header = read_header(data, name, READ_OPTIONS)
+        header = read_header(data, name, self.options)
         check_image_size(image, header.height, header.width)
         config = self.augmentation
         if self._by_torchvision:
-            pixels = decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS)
+            pixels = self._decode(data, name)
             rendered, mapped, kept = augment_detection(pixels, boxes, config, self.config.image_size, random)
             self._write(rendered, name, out)
             return mapped[kept], image.labels[kept]
@@ -268,18 +298,10 @@ class ClassificationSamples(_Samples):
     """
 
     def __init__(
-        self,
-        paths: Sequence[Path],
-        labels: Sequence[int],
-        config: ModelConfig,
-        preset: Preset,
-        *,
-        coefficients: str = "native",
-        augmentation: AugmentationConfig,
-        decoder: str = DEFAULT_DECODER,
+        self, paths: Sequence[Path], labels: Sequence[int], config: ModelConfig, preset: Preset, **settings: Any
     ):
-        """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; the rest as in DetectionSamples."""
-        super().__init__(config, preset, coefficients, augmentation, decoder)
+        """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; settings: as of _Samples."""
+        super().__init__(config, preset, **settings)
         if not paths or len(paths) != len(labels):
             raise DatasetError(f"{len(paths)} images and {len(labels)} labels, expected as many, and at least one")
         self.paths, self.labels = paths, labels
@@ -295,11 +317,13 @@ class ClassificationSamples(_Samples):
         name = self._name(index)
         data = read_bytes(self.paths[index], name)
         if self._by_torchvision:
-            pixels = decode_rgb(data, name, decoder=self.decoder, options=READ_OPTIONS)
-            self._write(augment_classification(pixels, self.augmentation, self.config.image_size, random), name, out)
+            self._write(
+                augment_classification(self._decode(data, name), self.augmentation, self.config.image_size, random),
+                name,
+                out,
+            )
         elif self.augmentation.enabled:
-            header = read_header(data, name, READ_OPTIONS)
-            size = header.height, header.width
+            size = read_header(data, name, self.options).image_size
             geometry = draw_classifier_geometry(self.augmentation, random, size, self.config.image_size)
             self._render(data, name, geometry, Photometric(), out)
         else:
@@ -310,7 +334,7 @@ class ClassificationSamples(_Samples):
         return torch.zeros(len(targets), 1, 4, dtype=torch.float64), torch.tensor(targets, dtype=torch.int64)
 
 
-class Reported(Dataset):
+class ReturningErrors(Dataset):
     """Samples whose errors are handed over in the batch's place.
 
     What a worker raises, PyTorch raises again with the worker's traceback for a message, and, where it is a JpegError,

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..data.annotations import AnnotatedImage
 from ..data.coco import coco_results
 from ..data.dataset import Batch
 from ..detection import anchor_boxes
 from ..detection.loss import Loss, multibox_loss
 from ..detection.matcher import Targets, match_anchors
+from ..errors import DatasetError
 from ..evaluation.coco import evaluate_coco
 from ..evaluation.imagenet import evaluate_imagenet
 from ..evaluation.voc import evaluate_voc
 from ..inference.classifier import Classifier
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
-from ..models import ModelConfig
+from ..models import ModelConfig, Network
 from ..presets import get_preset
 from ..utils.distributed import collective_errors, gathered_objects, rank, world_size
 from .config import TrainingConfig
@@ -40,7 +42,7 @@ from .samples import (
 )
 
 LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
-Network = Callable[..., Any]
+Model = Callable[..., Any]
 Figures = dict[str, float]
 
 
@@ -53,6 +55,7 @@ class Task(ABC):
 
     def __init__(self, config: TrainingConfig, data: TrainingData, network: ModelConfig, device: torch.device):
         self.config, self.data, self.network, self.device = config, data, network, device
+        self.left_out: list[str] = []  # what was wrong with pictures that this process's evaluations left out
         coefficients = "native" if config.data.coefficients == "native" else "reencode"
         self.preset = get_preset(config.data.preset, coefficients if network.is_dct else None)
 
@@ -60,27 +63,38 @@ class Task(ABC):
     def training_samples(self) -> Dataset:
         """The training images, augmented."""
 
+    def _sample_settings(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "coefficients": config.data.coefficients, "augmentation": config.augmentation, "options": config.reading,
+            "lenient": config.data.lenient,
+        }  # fmt: skip
+
     @abstractmethod
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """(what to differentiate, parts whose sums over all processes are to be reported; 'loss' is one of them)."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         """Figures of `model` on the images to evaluate; the same in every process.
 
         progress: called with the number of images of each batch.
 
-        JpegError, DatasetError: an image cannot be used; where that was another process's, FailedElsewhere.
+        JpegError, DatasetError: an image cannot be used; where that was another process's, FailedElsewhere.  A lenient
+        run leaves it out.
         """
 
-    def outputs(self, model: Network, batch: TrainingBatch) -> Any:
+    def outputs(self, model: Model, batch: TrainingBatch) -> Any:
         """What `model` gives for a batch of the training samples."""
         coefficients = self.config.data.coefficients
         return model(*prepare_training_inputs(batch.inputs, self.network, self.preset, coefficients, self.device))
 
-    def _predictor(self, kind: type[Predictor], model: nn.Module) -> Any:
+    def _predictor(self, kind: type[Predictor], model: Network) -> Any:
         run, workers = self.config.run, self.config.data.workers
-        return kind(model, self.preset, self.device, batch_size=run.batch_size, workers=workers)
+        return kind(
+            model, self.preset, self.device, batch_size=run.batch_size, workers=workers,
+            read_options=self.config.reading,
+        )  # fmt: skip
 
     def _predicted(
         self, predictor: Predictor, paths: list[Path], progress: Callable[[int], None]
@@ -88,8 +102,9 @@ class Task(ABC):
         """(the images' indices in `paths`, batch, outputs, values) of this process's share of the images, in order."""
         own = range(rank(), len(paths), world_size())
         for batch in predictor.read([paths[index] for index in own]):
-            if batch.errors:
+            if batch.errors and not self.config.data.lenient:
                 raise batch.errors[0][1]
+            self.left_out += [str(error) for _, error in batch.errors]
             outputs = predictor.forward(predictor.prepare(batch))
             values = predictor.postprocess(outputs, batch.image_sizes)
             yield [own[index] for index in batch.indices], batch, outputs, values
@@ -105,18 +120,16 @@ class DetectionTask(Task):
         self.precise_anchors = anchor_boxes(self.network, self.device, torch.float64)
 
     def training_samples(self) -> Dataset:
-        return DetectionSamples(
-            self.data.train, self.network, self.preset, coefficients=self.config.data.coefficients,
-            augmentation=self.config.augmentation,
-        )  # fmt: skip
+        return DetectionSamples(self.data.train, self.network, self.preset, **self._sample_settings())
 
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss = self._loss(self.outputs(model, batch), self.targets(batch), together=True)
         class_loss, box_loss = loss.class_per_image.detach().sum(), loss.box_per_image.detach().sum()
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
-    def _loss(self, outputs: tuple[Tensor, Tensor], targets: Targets, together: bool) -> Loss:
-        return multibox_loss(*outputs, targets, self.anchors, self.config.loss, together=together)
+    def _loss(self, outputs: tuple[Tensor, ...], targets: Targets, together: bool) -> Loss:
+        class_logits, box_offsets = outputs
+        return multibox_loss(class_logits, box_offsets, targets, self.anchors, self.config.loss, together=together)
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """What the network is to give for a batch; matched in float64, as the reference."""
@@ -127,7 +140,7 @@ class DetectionTask(Task):
         boxes, labels = boxes.to(self.device), labels.to(self.device)
         return match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         images = self.data.evaluate
         detector = self._predictor(Detector, model)
         found: list[tuple[int, dict[str, np.ndarray]]] = []
@@ -143,22 +156,24 @@ class DetectionTask(Task):
                 positives += int(loss.positives)
                 found += [(i, {k: v.numpy() for k, v in value.items()}) for i, value in zip(indices, values)]
         shares = gathered_objects((found, loss_sum, positives))
-        in_order = [value for _, value in sorted((f for share in shares for f in share[0]), key=lambda f: f[0])]
-        figures = (self._coco_figures if self.data.coco else self._voc_figures)(in_order)
+        in_order = _sorted_by_index(share[0] for share in shares)
+        own, values = [images[index] for index, _ in in_order], [value for _, value in in_order]
+        figures = (self._coco_figures if self.data.coco else self._voc_figures)(own, values)
         return figures | {"validation_loss": sum(s[1] for s in shares) / max(1, sum(s[2] for s in shares))}
 
-    def _voc_figures(self, found: list[Any]) -> Figures:
-        result = evaluate_voc(self.data.evaluate, found, self.data.class_names)
+    def _voc_figures(self, images: list[AnnotatedImage], found: list[Any]) -> Figures:
+        result = evaluate_voc(images, found, self.data.class_names)
         figures = {"mAP": result.mean["area"], "mAP_11_points": result.mean["11_points"]}
         return figures | {f"AP/{name}": ap for name, ap in zip(result.class_names, result.ap["area"])}
 
-    def _coco_figures(self, found: list[Any]) -> Figures:
+    def _coco_figures(self, images: list[AnnotatedImage], found: list[Any]) -> Figures:
         """As the command `jpegdeep eval coco` has them; 'mAP' is COCO's AP."""
         coco = self.data.coco
+        assert coco is not None
         id_of = dict(zip((image.path for image in coco.images), coco.image_ids))
-        image_ids = [id_of[image.path] for image in self.data.evaluate]
+        image_ids = [id_of[image.path] for image in images]
         rows = coco_results(found, image_ids, coco.category_ids)
-        result = evaluate_coco(coco.annotation_file, rows, coco.category_ids, coco.class_names, image_ids)
+        result = evaluate_coco(coco.annotations, rows, coco.category_ids, coco.class_names, image_ids)
         return {"mAP": result.figures["AP"], **result.figures, **{f"AP/{c.name}": c.ap for c in result.classes}}
 
 
@@ -167,17 +182,16 @@ class ClassificationTask(Task):
 
     def training_samples(self) -> Dataset:
         return ClassificationSamples(
-            self.data.train.paths, self.data.train.labels, self.network, self.preset,
-            coefficients=self.config.data.coefficients, augmentation=self.config.augmentation,
-        )  # fmt: skip
+            self.data.train.paths, self.data.train.labels, self.network, self.preset, **self._sample_settings()
+        )
 
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         logits, labels = self.outputs(model, batch).float(), batch.labels.to(self.device)
         loss = F.cross_entropy(logits, labels)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss.detach() / world_size(), "training_accuracy": hits / world_size()}
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         folders = self.data.evaluate
         classifier = self._predictor(Classifier, model)
         rows: list[tuple[int, np.ndarray, np.ndarray]] = []
@@ -188,11 +202,19 @@ class ClassificationTask(Task):
                 loss_sum += float(F.cross_entropy(outputs[0].float(), labels, reduction="sum"))
                 rows += [(i, v["classes"].numpy(), v["probabilities"].numpy()) for i, v in zip(indices, values)]
         shares = gathered_objects((rows, loss_sum))
-        rows = sorted((row for share in shares for row in share[0]), key=lambda row: row[0])
+        rows = _sorted_by_index(share[0] for share in shares)
         indices, predictions, probabilities = zip(*rows)
         result = evaluate_imagenet(np.stack(predictions), np.stack(probabilities), [folders.labels[i] for i in indices])
         loss = sum(share[1] for share in shares) / len(rows)
         return {"accuracy": result.top1, "top5_accuracy": result.top5, "validation_loss": loss}
+
+
+def _sorted_by_index(shares: Iterable[list[Any]]) -> list[Any]:
+    """The processes' rows (index, ...) in the images' order.  Raises DatasetError where there are none."""
+    rows = sorted((row for share in shares for row in share), key=lambda row: row[0])
+    if not rows:
+        raise DatasetError("no picture to evaluate on can be read")
+    return rows
 
 
 TASKS = {"detector": DetectionTask, "classifier": ClassificationTask}

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import batch_loader
 from ..errors import JpegDeepError, TrainingError
-from ..models import create_model, model_config
+from ..models import Network, create_model, model_config
 from ..utils.distributed import (
     all_summed,
     collective_errors,
     gathered_objects,
+    in_any_process,
     is_distributed,
     raise_together,
     rank,
@@ -29,10 +30,10 @@ from .config import TrainingConfig, monitor_of
 from .datasets import TrainingData
 from .initialization import initialize, scale_to_data
 from .optimization import Progress, learning_rate, make_average, make_optimizer, total_norm
-from .report import Display, RunningMeans
+from .report import Callbacks, RunningMeans
 from .run_folder import BEST, LAST, RunFolder
 from .sampler import TrainingSampler, mixed
-from .samples import Reported, TrainingBatch
+from .samples import ReturningErrors, TrainingBatch
 from .synchronized import share_dropout, synchronize_batch_norm
 from .tasks import LARGER_IS_BETTER, TASKS
 
@@ -54,10 +55,10 @@ class Trainer:
         data: TrainingData,
         folder: RunFolder,
         device: torch.device,
-        display: Display | None = None,
+        callbacks: Callbacks | None = None,
     ):
         self.config, self.data, self.folder, self.device = config, data, folder, device
-        self.display, run = display or Display(), config.run
+        self.callbacks, run = callbacks or Callbacks(), config.run
         state = self._held_state()
         with collective_errors():
             self.model = self._new_model(is_held=state is not None)
@@ -76,6 +77,7 @@ class Trainer:
         self.step = 0  # steps done
         self.window, self.epoch = RunningMeans(), RunningMeans()
         self.figures: dict[str, float] = {}
+        self.left_out: set[str] = set()  # what was said of pictures that could not be read
         if state is not None:
             self._resume(state)
         elif config.model.scale_to_data and not config.model.init:  # which is for fresh weights alone
@@ -105,15 +107,15 @@ class Trainer:
             )
         return state
 
-    def _new_model(self, is_held: bool) -> nn.Module:
+    def _new_model(self, is_held: bool) -> Network:
         """The network with the weights to start from, on the device; as they come where a state holds others."""
         settings = self.config.model
         scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
         seed = mixed(self.config.run.seed, 0) % 2**31
         model = create_model(settings.name, len(self.data.class_names), scales, width=settings.width, seed=seed)
         if settings.init and not is_held:
-            self.display.say(initialize(model, settings.init))
-        return model.to(self.device, memory_format=torch.channels_last)
+            self.callbacks.say(initialize(model, settings.init))
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def fit(self) -> dict[str, float]:
         """Trains to the end -> the figures of the last evaluation, `best` among them.
@@ -123,10 +125,12 @@ class Trainer:
         """
         remark = self.folder.open_logs(self.step)
         if remark:
-            self.display.say(remark)
+            self.callbacks.say(remark)
         try:
             if not self._has_finished():
                 self._steps()
+            if self.left_out:
+                self.callbacks.say(f"{len(self.left_out)} pictures could not be read")
         finally:
             self.folder.close()
         best = {} if self.progress.best is None else {"best": self.progress.best}
@@ -147,7 +151,7 @@ class Trainer:
     def _has_finished(self) -> bool:
         finished = self.progress.finished(self.config.schedule)
         if finished:
-            self.display.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
+            self.callbacks.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
         return finished
 
     def _batches(self) -> Iterator[tuple[TrainingBatch, float, float]]:
@@ -156,11 +160,12 @@ class Trainer:
         stream = TrainingSampler(
             len(self.samples), run.batch_size, run.seed, self.step, self.last_step, rank(), world_size()
         )
-        loader = batch_loader(Reported(self.samples), stream, workers, self.device)
+        loader = batch_loader(ReturningErrors(self.samples), stream, workers, self.device)
         asked = time.perf_counter()
         for batch in loader:
             started = time.perf_counter()
             raise_together(batch if isinstance(batch, JpegDeepError) else None)
+            self._say_left_out(batch.left_out, "another picture is read in its place")
             yield batch, started - asked, started
             asked = time.perf_counter()
 
@@ -235,7 +240,7 @@ class Trainer:
             "images/s": f"{figures['images_per_s']:.1f}",
             "waiting": f"{figures['data_wait']:.0%}",
         }
-        self.display.step(self.step, shown)
+        self.callbacks.step(self.step, shown)
         if self.step % self.config.run.log_steps == 0:
             self.folder.log(self.step, figures, "step")
             self.window = RunningMeans()
@@ -260,17 +265,28 @@ class Trainer:
         if self.monitor in measured and self.progress.update(measured[self.monitor], self.config.schedule):
             self._save_model(BEST)
             line += " (best)"
-        self.display.say(line)
+        self.callbacks.say(line)
         self._save_model(LAST)
         self._save_state()
 
-    def _evaluated_model(self) -> nn.Module:
-        return self.model if self.average is None else self.average.module
+    def _evaluated_model(self) -> Network:
+        return self.model if self.average is None else cast(Network, self.average.module)
 
     def _evaluate(self) -> dict[str, float]:
         model = self._evaluated_model().eval()
         with torch.inference_mode(), self._autocast():
-            return self.task.evaluate(model, self.display.evaluated)
+            figures = self.task.evaluate(model, self.callbacks.evaluated)
+        self._say_left_out(self.task.left_out, "evaluated without it")
+        return figures
+
+    def _say_left_out(self, found: list[str], instead: str) -> None:
+        """Says once of each picture what is wrong with it, whichever process met it."""
+        if not self.config.data.lenient or not in_any_process(not self.left_out.issuperset(found)):
+            return
+        for text in dict.fromkeys(text for texts in gathered_objects(found) for text in texts):
+            if text not in self.left_out:
+                self.left_out.add(text)
+                self.callbacks.say(f"left out: {text}; {instead}")
 
     def _save_model(self, name: str) -> None:
         model = self._evaluated_model()
@@ -309,4 +325,4 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.epoch = RunningMeans(**state["epoch"])
         self.figures = state["figures"]
-        self.display.say(f"going on after step {self.step} of {self.last_step}")
+        self.callbacks.say(f"going on after step {self.step} of {self.last_step}")

@@ -72,17 +72,20 @@ def gathered_objects(value: Any) -> list[Any]:
     return values
 
 
+def in_any_process(flag: bool) -> bool:
+    """Whether `flag` holds in any process; all must call it at the same time."""
+    if not is_distributed():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(all_summed(torch.tensor(int(flag), device=device)))
+
+
 def raise_together(error: JpegDeepError | None) -> None:
     """Raises `error`; where only other processes have one, FailedElsewhere.  All must call it at the same time.
 
     Of an error that several processes have in the same words, the first of them raises it.
     """
-    if not is_distributed():
-        if error is not None:
-            raise error
-        return
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    if not all_summed(torch.tensor(int(error is not None), device=device)):
+    if not in_any_process(error is not None):
         return
     messages = gathered_objects(None if error is None else str(error))
     if error is not None and messages.index(str(error)) == rank():

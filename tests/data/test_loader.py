@@ -6,6 +6,7 @@ import torch
 
 from jpegdeep_torch.data import JpegDataset, JpegLoader, list_jpegs, make_loader, prepare_inputs
 from jpegdeep_torch.errors import DatasetError, JpegError, ModelError
+from jpegdeep_torch.jpeg import ReadOptions
 from jpegdeep_torch.jpeg.pixels import decode_rgb, stretch
 from jpegdeep_torch.jpeg.reencode import reencode
 from jpegdeep_torch.models import model_config
@@ -64,11 +65,17 @@ def test_every_kind_of_jpeg_works_or_says_why_not(kind, coefficients):
     (rgb,) = make_loader([data], RGB, REENCODE)
     assert rgb.inputs[0].float().std() > 10
     loader = make_loader([data], DCT, get_preset("voc", coefficients))
-    if kind == "CMYK" and coefficients == "native":
-        with pytest.raises(JpegError, match=r"<bytes 0>: .*CMYK"):
-            list(loader)
-        return
     (batch,) = loader
+    if kind == "CMYK" and coefficients == "native":
+        (expected,) = make_loader([data], DCT, REENCODE)
+        assert all((got == by_reencode).all() for got, by_reencode in zip(batch.inputs, expected.inputs, strict=True))
+        (line,) = loader.warnings.summary()
+        assert line.startswith("warning: 1 file such as <bytes 0>: a CMYK JPEG") and "reencode" in line
+        strict = make_loader([data], DCT, get_preset("voc"), read_options=ReadOptions(on_damage="strict"))
+        with pytest.raises(JpegError, match=r"<bytes 0>: .*CMYK"):
+            list(strict)
+    else:
+        assert loader.warnings.summary() == []
     luma, chroma = (t.float() for t in batch.inputs)
     assert luma.std() > 10 and batch.image_sizes.tolist() == [[120, 160]]
     assert (chroma.abs().max() <= 1) == (kind == "grayscale")

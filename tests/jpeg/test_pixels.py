@@ -81,6 +81,16 @@ def test_odd_luma_counts_are_padded_with_zeros():
     assert not luma[5].any() and not luma[:, 9].any() and luma[:5, :9].any()
 
 
+@pytest.mark.parametrize("quality", [10, 75, 100])
+@pytest.mark.parametrize("size", [(300, 300), (41, 57), (8, 8)])
+def test_all_readers_give_the_same_coefficients_of_what_was_encoded_again(size, quality):
+    """The reference reads with jpeg2dct, which is none of ours."""
+    pixels = picture(*size, seed=quality)
+    found = [reencode(pixels, quality, reader=reader) for reader in ("auto", "jpeg2dct")]
+    for ours, expected in zip(*found):
+        assert ours.dtype == expected.dtype == np.int16 and (ours == expected).all()
+
+
 def test_reference_pipeline(shared):
     golden = np.load(shared / "reference" / "golden" / "voc_pipeline.npz")
     same_library = features.version("libjpeg_turbo") is not None

@@ -20,7 +20,7 @@ pytestmark = [needs_native, pytest.mark.skipif(sys.platform != "linux", reason="
 
 
 def run(script: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"tests.jpeg.{script}", *arguments]
+    command = [sys.executable, "-m", f"tests.{script}", *arguments]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -28,12 +28,17 @@ def run(script: str, *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_damaged_files_give_planes_or_an_error():
-    run("fuzz", "--cases", "10000" if FULL else "600")
+    run("jpeg.fuzz", "--cases", "10000" if FULL else "600")
+
+
+@pytest.mark.slow
+def test_networks_on_pixels_and_on_coefficients_read_the_same_damaged_files():
+    run("data.fuzz", "--cases", "10000" if FULL else "300")
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_on_eight_threads():
-    run("soak", "--files", "10000" if FULL else "1500")
+    run("jpeg.soak", "--files", "10000" if FULL else "1500")
 
 
 def test_both_huffman_decoders_read_the_same():

@@ -57,9 +57,19 @@ def test_every_network(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(  # all kinds of inputs, both families, all odd layers: exporting takes seconds
+@pytest.mark.parametrize(  # all kinds of inputs, all families, all odd layers: exporting takes seconds
     "name",
-    ["ssd300_vgg16", "ssd300_vgg16_dct", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa_y", "vgg16", "resnet50"],
+    [
+        *(
+            "ssd300_vgg16",
+            "ssd300_vgg16_dct",
+            "ssd300_vgg16_dct_deconv",
+            "ssd300_resnet50_lcrfa_y",
+            "vgg16",
+            "resnet50",
+        ),
+        *("ssd300_mobilenet_v2", "ssd300_mobilenet_v2_dct"),
+    ],
 )
 def test_export_with_a_dynamic_batch(name):
     model = create_model(name, 2, width=SMALL, seed=0).eval()
@@ -92,8 +102,8 @@ def test_a_larger_image_is_the_mean_over_positions():
 
 
 def test_names_and_patterns():
-    assert len(list_models()) == 24
-    assert list_models("ssd300_*_dct_?") == ["ssd300_vgg16_dct_y"]
+    assert len(list_models()) == 32
+    assert list_models("ssd300_*_dct_?") == ["ssd300_mobilenet_v2_dct_y", "ssd300_vgg16_dct_y"]
     assert list_models("nothing*") == []
     assert list_models() == sorted(list_models())
     assert model_config("vgg16").name == "vgg16"
@@ -131,7 +141,10 @@ def test_options():
     assert not torch.equal(model.trunk.fc6.weight, other.trunk.fc6.weight)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("ssd300_vgg16", 26.3), ("vgg16", 138.4), ("resnet50", 25.6)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("ssd300_vgg16", 26.3), ("vgg16", 138.4), ("resnet50", 25.6), ("mobilenet_v2", 3.5)],
+)
 def test_full_size_has_the_published_parameters(name, millions):
     with torch.device("meta"):
         model = create_model(name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ...data.reading import READ_OPTIONS
 from ...errors import JpegError
-from ...jpeg import read_dct
+from ...jpeg import ReadOptions, read_dct
+from ...jpeg.options import DEFAULT_OPTIONS
+from ...jpeg.quantization import Quality
 from .geometry import Geometry
 from .photometric import Photometric
 
@@ -51,23 +52,28 @@ def render_coefficients(
     *,
     requantize: int | None = None,
     antialias: bool = False,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> None:
     """A JPEG's bytes -> luma (rows, columns, 64) and, where `out` has it, chroma (rows, columns, 128), int16.
 
     One resize does everything but turn the hue: colours are changed after resizing, in float32, and the results rounded
     to steps of Pillow's tables of quality `requantize` (None: to whole numbers).  What is around the image keeps its
-    colour.  JpegError, naming `name`, where the file cannot be read.
+    colour.
+
+    Raises:
+        UnsupportedCoding, JpegError: as `read_dct`, naming `name`.
     """
     resize = photometric.before_turning(geometry.resize(antialias), fill_rgb)
     luma, chroma = out[0], out[1] if len(out) > 1 else None
-    turns = chroma is not None and photometric.hue_deg != 0
-    room = np.empty(chroma.shape, np.float32) if turns else chroma
-    quality = (requantize, None) if turns else requantize
+    target: np.ndarray | None = chroma
+    quality: Quality = requantize
+    if chroma is not None and photometric.hue_deg:
+        target, quality = np.empty(chroma.shape, np.float32), (requantize, None)
     try:
         read_dct(
-            data, resize=resize, requantize=quality, out=(luma, room), chroma=chroma is not None, options=READ_OPTIONS
+            data, resize=resize, requantize=quality, out=(luma, target), chroma=chroma is not None, options=options
         )
     except JpegError as error:
-        raise JpegError(name, error.reason) from None
-    if turns:
-        photometric.turn(room, requantize, chroma)
+        raise type(error)(name, error.reason) from None
+    if chroma is not None and target is not None and target is not chroma:
+        photometric.turn(target, requantize, chroma)
