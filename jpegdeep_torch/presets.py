@@ -35,7 +35,7 @@ class Preset:
 
     name: str
     channels: str = "bgr"
-    mean: tuple[float, float, float] = _CAFFE_MEAN
+    mean: tuple[float, ...] = _CAFFE_MEAN
     coefficients: str = "native"
     quality: int = 75  # Pillow's default, which the reference used
     requantize: int | None = 75

@@ -141,7 +141,7 @@ def test_wrong_files(tmp_path):
     (tmp_path / "cut").write_bytes(data[: len(data) // 2])
     save_file({"x": torch.zeros(1)}, tmp_path / "plain")
     for name, expected in (
-        ("missing", "no such file"), (".", "is a folder"), ("model.h5", "convert/keras_to_torch.py"),
+        ("missing", "no such file"), (".", "is a folder"), ("model.h5", "convert_keras makes one"),
         ("empty", "not a readable safetensors file"), ("cut", "not a readable safetensors file"),
         ("plain", "format_version is None"),
     ):  # fmt: skip

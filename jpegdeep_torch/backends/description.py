@@ -39,7 +39,7 @@ class EngineDescription:
     weights_sha256: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     gpu: str | None = None
-    mean: tuple[float, float, float] | None = None  # in place of the preset's
+    mean: tuple[float, ...] | None = None  # in place of the preset's
     box_rules: dict[str, object] | None = None  # where they are not the papers'
     data_sha256: str | None = None  # of a second file that belongs to this one
     format_version: int = FORMAT_VERSION

@@ -147,7 +147,7 @@ def _load_onnx(path: Path, device: Any, weights: Any, batch_sizes: Any, threads:
         raise _cannot_load(path, "ONNX Runtime", error) from None
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
-        raise CheckpointError(f"{path}: an ONNX file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
+        raise CheckpointError(f"{path}: an ONNX file, but not an engine of jpegdeep_torch: no {KEY!r} in it")
     description = EngineDescription.from_json(text, path)
     check_weights(description, path, weights)
     function = session_function(session)
@@ -193,7 +193,7 @@ def _load_openvino(path: Path, device: Any, weights: Any, batch_sizes: Any, thre
     except RuntimeError as error:
         raise _cannot_load(path, "OpenVINO", error) from None
     if not network.has_rt_info([KEY]):
-        raise CheckpointError(f"{path}: an OpenVINO file, but not made by convert/torch_to_engine.py: no {KEY!r} in it")
+        raise CheckpointError(f"{path}: an OpenVINO file, but not an engine of jpegdeep_torch: no {KEY!r} in it")
     description = EngineDescription.from_json(network.get_rt_info([KEY]).value, path)
     _check_pair(description, path, data, data.name, weights)
     sizes = tuple(batch_sizes or description.batch_sizes)

@@ -1,7 +1,7 @@
 """Converts a checkpoint of Keras or torchvision to one safetensors file, and proves it.
 
 jpegdeep convert FILE.h5                         tells what FILE is, writes FILE.safetensors
-jpegdeep convert FILE.pth                        the same, of torchvision's ssd300_vgg16, vgg16 and resnet50
+jpegdeep convert FILE.pth                        the same, of torchvision's networks
 jpegdeep convert FILE.h5 --list                  only says what FILE holds
 jpegdeep convert FILE.h5 --to ssd300_vgg16_dct   starts a detector from a classifier
 jpegdeep convert FILE.h5 --verify GOLDEN.npz     and compares with stored outputs
@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import ModelError
 from ..inference.classifier import Classifier
 from ..inference.detector import Detector
-from ..keras.convert import convert_keras
+from ..keras.convert import Conversion, convert_keras
 from ..keras.original import Settings
 from ..keras.report import known_detectors, listing, summary
 from ..keras.verify import Check, verify_golden, verify_twin
@@ -24,10 +24,22 @@ from ..models import model_config
 from ..models.config import ANCHOR_CLIPS, ANCHOR_STEPS
 from ..presets import PRESETS
 from ..torch_checkpoints.convert import convert_torch, read_state_dict
+from ..torch_checkpoints.verify import verify_torchvision
 from ..utils.messages import shown
 from .command import Parser
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+FLAGS = {  # what says another than was assumed -> its flag
+    "mean": "--mean",
+    "swap": "--swap",
+    "steps": "--steps even",
+    "clip": "--clip-boxes",
+    "variances": "--variances",
+    "epsilon": "--epsilon",
+    "scales": "--scales",
+    "preset": "--preset",
+    "class_names": "--class-names",
+}
 _TWIN = ""  # --verify without a file
 
 
@@ -46,7 +58,7 @@ def _parser() -> Parser:
     parser.add_argument("--num-classes", type=int, metavar="N", help="without background, where FILE has no heads")
     said = parser.add_argument_group("what FILE does not say", "or says wrong, of the network that it comes from")
     said.add_argument("--mean", metavar="R,G,B", help="subtracted from pixels: ssd_keras's subtract_mean; 0,0,0: none")
-    said.add_argument("--stddev", metavar="R,G,B", help="ssd_keras's divide_by_stddev")
+    said.add_argument("--stddev", "--deviation", metavar="R,G,B", help="ssd_keras's divide_by_stddev")
     said.add_argument("--swap", metavar="I,J,K", help="ssd_keras's swap_channels; 0,1,2: none")
     said.add_argument("--steps", choices=ANCHOR_STEPS, help="between anchors; even: ssd_keras's steps=None")
     said.add_argument(
@@ -59,7 +71,8 @@ def _parser() -> Parser:
     parser.add_argument("--dry-run", action="store_true", help="check everything; write nothing")
     parser.add_argument(
         "--verify", nargs="?", const=_TWIN, metavar="GOLDEN.npz",
-        help="compare the result with stored outputs, or with Keras itself where TensorFlow is installed",
+        help="compare the result with stored outputs; without a file, with the original itself: torchvision, or "
+             "Keras where TensorFlow is installed",
     )  # fmt: skip
     return parser
 
@@ -102,15 +115,15 @@ def _class_names(path: str) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Status 1 where a verification fails.  Raises JpegDeepError."""
     args = _parser().parse_args(argv)
+    if args.verify is not None and args.dry_run:
+        raise ModelError("--verify needs the converted file, which --dry-run does not write")
+    if args.verify is not None and args.to is not None:
+        raise ModelError(f"--verify: {args.to} started from other layers has no original to compare with")
     if Path(args.file).suffix.lower() in TORCH_SUFFIXES:
         return _convert_torch(args)
     if args.list:
         print(listing(args.file))
         return 0
-    if args.verify is not None and args.dry_run:
-        raise ModelError("--verify needs the converted file, which --dry-run does not write")
-    if args.verify is not None and args.to is not None:
-        raise ModelError(f"--verify: {args.to} started from other layers has no original to compare with")
     done = convert_keras(
         args.file,
         args.output,
@@ -123,24 +136,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         dry_run=args.dry_run,
         progress=True,
     )
-    print(summary(done))
+    print(summary(done, FLAGS))
     if args.verify is None:
         return 0
-    if done.initial:
-        raise ModelError("--verify: the file has no heads, so there is no original to compare with")
     if args.verify == _TWIN:
-        kind = Detector if model_config(done.info.model).task == "detector" else Classifier
-        checks = verify_twin(kind.load(done.output), done.source)
-    else:
-        checks = verify_golden(done.output, args.verify, done.raw_pixels)
-    return _report(checks)
+        return _report(verify_twin(_predictor(done), done.source))
+    _refuse_initial(done)
+    return _report(verify_golden(done.output, args.verify, done.raw_pixels, done.variances))
 
 
 def _convert_torch(args: argparse.Namespace) -> int:
-    keras_alone = ("mean", "stddev", "swap", "steps", "clip_boxes", "variances", "epsilon", "scales", "verify")
+    keras_alone = ("mean", "stddev", "swap", "steps", "clip_boxes", "variances", "epsilon", "scales")
     for name in keras_alone:
         if getattr(args, name) is not None:
             raise ModelError(f"--{name.replace('_', '-')}: is for Keras files")
+    if args.verify:
+        raise ModelError(f"--verify {args.verify}: a .pth file is compared with torchvision itself, by --verify alone")
     if args.list:
         for name, value in read_state_dict(args.file).items():
             print(f"  {shown(name)}: {'x'.join(map(str, value.shape)) or 'scalar'}")
@@ -154,8 +165,20 @@ def _convert_torch(args: argparse.Namespace) -> int:
         num_classes=args.num_classes,
         dry_run=args.dry_run,
     )
-    print(summary(done))
-    return 0
+    print(summary(done, FLAGS))
+    return 0 if args.verify is None else _report(verify_torchvision(_predictor(done), done.source))
+
+
+def _refuse_initial(done: Conversion) -> None:
+    if done.initial:
+        raise ModelError("--verify: the file has no heads, so there is no original to compare with")
+
+
+def _predictor(done: Conversion) -> Detector | Classifier:
+    """What a user will run."""
+    _refuse_initial(done)
+    kind = Detector if model_config(done.info.model).task == "detector" else Classifier
+    return kind.load(done.output)
 
 
 def _report(checks: list[Check]) -> int:

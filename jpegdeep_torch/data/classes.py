@@ -20,3 +20,14 @@ KNOWN_CLASSES = {"voc": VOC_CLASSES, "coco": COCO_CLASSES}
 
 _UNUSED_COCO_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # 91 were planned, 80 annotated
 COCO_CATEGORY_IDS = tuple(k for k in range(1, 91) if k not in _UNUSED_COCO_IDS)  # of COCO_CLASSES, in label order
+_UNUSED = "unused "
+
+
+def is_unused(name: str) -> bool:
+    """Whether a label that is called so has no class; see COCO_CLASSES_BY_ID."""
+    return name.startswith(_UNUSED)
+
+
+# Of networks whose labels are COCO's category numbers, as torchvision's: names of labels 1 to 90.
+_BY_ID = dict(zip(COCO_CATEGORY_IDS, COCO_CLASSES))
+COCO_CLASSES_BY_ID = tuple(_BY_ID.get(k, f"{_UNUSED}{k}") for k in range(1, 91))

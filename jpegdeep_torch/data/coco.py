@@ -16,6 +16,7 @@ from ..errors import DatasetError
 from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from ..jpeg.orientation import upright_size
 from .annotations import AnnotatedImage, DatasetIssues, Object, check_box, make_annotated
+from .classes import is_unused
 from .orientation import find_turns, turn_boxes
 
 _SLACK_PX = 1.0  # COCO's boxes come from polygons, and leave the image by parts of a pixel
@@ -28,12 +29,13 @@ class CocoSet:
 
     annotations: what COCO's evaluators are given: the JSON's path, or its contents where boxes were turned.
     `image_ids[i]` is the id of `images[i]`; label k is the category `category_ids[k - 1]`, called `class_names[k - 1]`.
+    A label that no class has (`classes.is_unused`) has the category None.
     """
 
     annotations: Path | dict[str, Any]
     images: list[AnnotatedImage]
     image_ids: list[int]
-    category_ids: list[int]
+    category_ids: Sequence[int | None]
     class_names: list[str]
 
 
@@ -102,7 +104,7 @@ def read_coco(
         path if turned is data else turned,
         images,
         image_ids,
-        [id_of_label[k + 1] for k in range(len(class_names))],
+        [id_of_label.get(k + 1) for k in range(len(class_names))],
         class_names,
     )
 
@@ -127,7 +129,7 @@ def load_coco(path: Path) -> dict[str, Any]:
 
 def _map_categories(names: dict[int, str], class_names: list[str], path: Path) -> tuple[dict[int, int], list[str]]:
     """({category id: label}, what is wrong): by name, since ids have gaps and the classes an order of their own."""
-    absent = sorted(set(class_names) - set(names.values()))
+    absent = sorted(name for name in set(class_names) - set(names.values()) if not is_unused(name))
     unknown = sorted(set(names.values()) - set(class_names))
     label_of = {name: label for label, name in enumerate(class_names, start=1)}
     wrong = []
@@ -175,8 +177,8 @@ def turn_coco(data: dict[str, Any], turns: Mapping[int, int]) -> dict[str, Any]:
     sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in data["images"]}
     images, annotations = [], []
     for entry in data["images"]:
-        height, width = upright_size(sizes[entry["id"]], turns.get(entry["id"], 1))
-        images.append(entry | {"height": height, "width": width})
+        size = upright_size(sizes[entry["id"]], turns.get(entry["id"], 1))
+        images.append(entry | dict(zip(("height", "width"), size)))
     for entry in data["annotations"]:
         turn = turns.get(entry.get("image_id"), 1)
         with suppress(KeyError, TypeError, ValueError):
@@ -201,20 +203,23 @@ def rounded_detections(found: Mapping[str, Any]) -> Iterator[tuple[list[float], 
 
 
 def coco_results(
-    detections: Iterable[Mapping[str, Any]], image_ids: Sequence[int | str], category_ids: Sequence[int]
+    detections: Iterable[Mapping[str, Any]], image_ids: Sequence[int | str], category_ids: Sequence[int | None]
 ) -> list[dict[str, Any]]:
     """Detections in COCO's results format, which has boxes as x, y, width, height.
 
     Args:
         detections: of each image, as for `rounded_detections`.
         image_ids: of the images, in the same order.
-        category_ids: `category_ids[k - 1]` belongs to label k.
+        category_ids: `category_ids[k - 1]` belongs to label k; detections of None are left out.
     """
     results = []
     for image_id, found in zip(image_ids, detections, strict=True):
         for (left, top, right, bottom), score, label in rounded_detections(found):
+            category = category_ids[label - 1]
+            if category is None:
+                continue
             box = [left, top, round(right - left, 3), round(bottom - top, 3)]
-            results.append({"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score})
+            results.append({"image_id": image_id, "category_id": category, "bbox": box, "score": score})
     return results
 
 

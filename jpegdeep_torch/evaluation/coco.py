@@ -95,7 +95,7 @@ def find_evaluator(name: str | None = None) -> tuple[str, ModuleType, ModuleType
 def evaluate_coco(
     annotations: str | os.PathLike[str] | dict[str, Any],
     results: list[dict[str, Any]],
-    category_ids: Sequence[int],
+    category_ids: Sequence[int | None],
     class_names: Sequence[str],
     image_ids: Sequence[int] | None = None,
     evaluator: str | None = None,
@@ -105,7 +105,7 @@ def evaluate_coco(
     Args:
         annotations: the path of COCO's JSON, or contents like that file's (`data.coco.CocoSet.annotations`).
         results: the detections, from `data.coco.coco_results`.
-        category_ids, class_names: of labels 1, 2, ...
+        category_ids, class_names: of labels 1, 2, ...; a label whose category is None is no class.
         image_ids: the images that count (default: all of the file).
         evaluator: 'hotcoco' or 'pycocotools' (default: the first that is installed).
 
@@ -134,7 +134,8 @@ def evaluate_coco(
             matched.params.imgIds, (matched.params.areaRng, matched.params.areaRngLbl) = run.params.imgIds, areas
             matched.evaluate()
     figures = {key: float(value) for key, value in zip(FIGURES, run.stats)}
-    classes = _by_class(run, matched, category_ids, class_names)
+    named = [(k, name) for k, name in zip(category_ids, class_names, strict=True) if k is not None]
+    classes = _by_class(run, matched, [k for k, _ in named], [name for _, name in named])
     return CocoResult(figures, classes, [float(t) for t in run.params.iouThrs], name)
 
 

@@ -22,7 +22,7 @@ from ..utils.messages import listed, shown
 from ..weights import WeightsInfo, save_tensors
 from .identify import Match, best_match, input_problems
 from .names import BUBBLIIIING, SSD_KERAS, Piece
-from .original import SSD_KERAS_MEAN, Original, Settings, numbers, read_original
+from .original import SSD_KERAS_MEAN, Assumption, Original, Settings, numbers, read_original
 from .reader import KerasFile, Weight, open_keras
 from .transfer import plan_transfer
 
@@ -45,7 +45,8 @@ class Conversion:
     raw_pixels: bool  # the original prepares its pixels itself, as ssd_keras's networks do
     initial: list[str] = field(default_factory=list)  # our keys that stayed at their initial value
     left_out: list[str] = field(default_factory=list)  # Keras weights that a transfer has no place for
-    assumed: list[str] = field(default_factory=list)  # what no file of this kind says, and what changes it
+    assumed: list[Assumption] = field(default_factory=list)
+    variances: list[tuple[float, ...]] = field(default_factory=list)  # the original's, by feature map; empty: the usual
     output_sha256: str | None = None
     seconds: float = 0.0
 
@@ -91,8 +92,9 @@ def convert_keras(
         found = best_match(file)
         original = read_original(file, found, settings)
         _refuse(file, found, original, transfer=to is not None)
+        left_out: list[str] = []
         if to is None:
-            name, classes, left_out = found.model, found.num_classes, []
+            name, classes = found.model, found.num_classes
             pieces = [Piece(slot, weight) for slot, weight in found.found.values()]
             if found.is_transfer and num_classes is not None:
                 classes = num_classes
@@ -111,7 +113,17 @@ def convert_keras(
         tensors, initial = complete(info, tensors)
         parameters = sum(t.numel() for key, t in tensors.items() if "running_" not in key)
         result = Conversion(
-            info, source, output, parameters, *reasons, origin, raw_pixels, initial, left_out, original.assumed
+            info,
+            source,
+            output,
+            parameters,
+            *reasons,
+            origin,
+            raw_pixels,
+            initial,
+            left_out,
+            original.assumed,
+            original.variances,
         )
         if not dry_run:
             bar.set_description("writing")
@@ -149,9 +161,9 @@ def _check_settings(given: Settings) -> None:
             raise ModelError(f"{name} is {value!r}, expected {count} finite numbers{' above 0' if positive else ''}")
     if given.swap is not None and sorted(given.swap) != [0, 1, 2]:
         raise ModelError(f"swap is {given.swap!r}, expected 0, 1 and 2 in some order")
-    for name, value, known in (("steps", given.steps, ANCHOR_STEPS), ("clip", given.clip, ANCHOR_CLIPS)):
-        if value is not None and value not in known:
-            raise ModelError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    for name, word, known in (("steps", given.steps, ANCHOR_STEPS), ("clip", given.clip, ANCHOR_CLIPS)):
+        if word is not None and word not in known:
+            raise ModelError(f"{name} is {word!r}, expected one of {', '.join(known)}")
 
 
 def _adapted(piece: Piece, original: Original, channels: str) -> Piece:
@@ -248,14 +260,14 @@ def _describe(
     else:
         assumed = "coco" if classes == 80 else "voc"
         scales = MODELS[name].known_scales[assumed]
-        scales_reason = (
-            f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say (--scales to change)"
-        )
+        scales_reason = f"{assumed.upper()}'s, assumed from {classes} classes: the file does not say"
+        told = f"anchor scales {assumed.upper()}'s, by the number of classes"
         if classes not in (20, 80):
-            original.assumed.append(
+            told = (
                 f"WARNING: {classes} classes are neither VOC's nor COCO's: if the anchors had other scales, all boxes "
-                "are wrong (--scales)"
+                "are wrong"
             )
+        original.assumed.append(Assumption(told, "scales"))
     if preset is not None:
         reason = "as asked for"
     elif found.flavour == SSD_KERAS:
@@ -280,7 +292,8 @@ def _describe(
         known = next((key for key, names in KNOWN_CLASSES.items() if len(names) == classes), None)
         if known is not None:
             class_names = KNOWN_CLASSES[known]
-            names_reason = f"{known.upper()}'s, assumed from their number (--class-names to change)"
+            names_reason = f"{known.upper()}'s, assumed from their number"
+            original.assumed.append(Assumption(f"class names {known.upper()}'s, by their number", "class_names"))
     mean = None
     rgb = MODELS[name].inputs == "rgb"
     if rgb and original.mean_rgb is not None and (reason != "as asked for" or original.mean_rgb != SSD_KERAS_MEAN):

@@ -14,7 +14,9 @@ from .names import BUBBLIIIING, JPEG_DEEP, KERAS_APPLICATIONS, SSD_KERAS, UNNAME
 from .reader import KerasFile, Weight
 
 _OTHERS = ("resnet50_v15", "ssd300_resnet50_v15")  # torchvision's, with the same layers
-CANDIDATES = tuple((name, JPEG_DEEP) for name in MODELS if name not in _OTHERS) + (
+CANDIDATES = tuple(
+    (name, JPEG_DEEP) for name, row in MODELS.items() if name not in _OTHERS and row.family != "mobilenet_v2"
+) + (
     ("ssd300_vgg16", SSD_KERAS),
     ("ssd512_vgg16", SSD_KERAS),
     ("resnet50", KERAS_APPLICATIONS),
@@ -119,7 +121,7 @@ def match(file: KerasFile, model: str, flavour: str) -> Match:
     for row in rows:
         layer = named.get(row.layers[0])
         weight = file.layers[layer].get(row.weight) if layer else None
-        if weight is None:
+        if layer is None or weight is None:
             result.missing.append(row)
             continue
         used.add((layer, row.weight))

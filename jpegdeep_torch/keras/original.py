@@ -49,6 +49,20 @@ class Settings:
     epsilon: float | None = None
 
 
+@dataclass(frozen=True)
+class Assumption:
+    """What a file of this kind cannot say.
+
+    argument: of `convert_keras`, or a field of its Settings, that says it; None where nothing can.
+    """
+
+    text: str
+    argument: str | None = None
+
+    def __str__(self) -> str:
+        return self.text + (f" ({self.argument} says another)" if self.argument else "")
+
+
 @dataclass
 class Original:
     """`mean_rgb`, `deviation` and `swap` are of the layers in front of the first convolution, where there are any."""
@@ -62,7 +76,7 @@ class Original:
     epsilons: dict[str, float] = field(default_factory=dict)  # by layer, where known
     epsilon: float | None = None  # of all others
     our_epsilon: float = RESNET_BN_EPSILON
-    assumed: list[str] = field(default_factory=list)  # what no file of this kind says, with the flag that changes it
+    assumed: list[Assumption] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def change(self, slot: Slot, layer: str, channels: str) -> Change | None:
@@ -144,9 +158,10 @@ def _read_pixels(original: Original, file: KerasFile, layers: list, settings: Se
     names = set(lambdas) if layers else set(file.layer_names)
     if not layers and not complete(file.layer_names):
         names = known - {"input_stddev_normalization"}
-        original.assumed.append("ssd_keras's input layers as published: the file does not list them")
+        original.assumed.append(Assumption("ssd_keras's input layers as published: the file does not list them"))
 
-    def value(layer: str, option: str, given: object, default: object, absent: object, check: Callable) -> object:
+    def value(layer: str, option: str, argument: str, default: object, absent: object, check: Callable) -> object:
+        given = getattr(settings, argument)
         if given is not None:
             stated = given
         elif layer not in names:
@@ -154,11 +169,11 @@ def _read_pixels(original: Original, file: KerasFile, layers: list, settings: Se
         else:
             stated = _closure(lambdas.get(layer, {}))
         if stated is None and default is None:
-            original.problems.append(f"{layer}: {option} by values that the file does not say ({_FLAGS[option]})")
+            original.problems.append(f"{layer}: {option} by values that the file does not say: {argument} says them")
             return absent
         if stated is None:
             told = ", ".join(f"{v:g}" for v in default)
-            original.assumed.append(f"{option} {told}: the file does not say ({_FLAGS[option]})")
+            original.assumed.append(Assumption(f"{option} {told}: the file does not say", argument))
             return default
         checked = check(stated)
         if checked is None:
@@ -167,20 +182,17 @@ def _read_pixels(original: Original, file: KerasFile, layers: list, settings: Se
         return checked
 
     original.mean_rgb = value(
-        "input_mean_normalization", "subtract_mean", settings.mean, SSD_KERAS_MEAN, (0.0,) * 3,
+        "input_mean_normalization", "subtract_mean", "mean", SSD_KERAS_MEAN, (0.0,) * 3,
         lambda v: numbers(v, 3),
     )  # fmt: skip
     original.deviation = value(
-        "input_stddev_normalization", "divide_by_stddev", settings.deviation, None, (1.0,) * 3,
+        "input_stddev_normalization", "divide_by_stddev", "deviation", None, (1.0,) * 3,
         lambda v: numbers(v, 3, positive=True),
     )  # fmt: skip
     original.swap = value(
-        "input_channel_swap", "swap_channels", settings.swap, SSD_KERAS_SWAP, (0, 1, 2),
+        "input_channel_swap", "swap_channels", "swap", SSD_KERAS_SWAP, (0, 1, 2),
         lambda v: tuple(v) if isinstance(v, (list, tuple)) and sorted(map(str, v)) == ["0", "1", "2"] else None,
     )  # fmt: skip
-
-
-_FLAGS = {"subtract_mean": "--mean", "divide_by_stddev": "--stddev", "swap_channels": "--swap"}
 
 
 def complete(layer_names: Iterable[str]) -> bool:
@@ -222,12 +234,15 @@ def _read_anchors(original: Original, row: ModelConfig, found: Match, layers: li
                 original.scales = tuple(row.known_scales.values())[place]
     elif found.flavour != BUBBLIIIING:
         if settings.clip is None:
-            original.assumed.append("anchors are not clipped (--clip-boxes)")
+            original.assumed.append(Assumption("anchors are not clipped", "clip"))
         if settings.variances is None:
-            original.assumed.append(f"variances {', '.join(f'{v:g}' for v in VARIANCES)} (--variances)")
+            told = ", ".join(f"{v:g}" for v in VARIANCES)
+            original.assumed.append(Assumption(f"variances {told}", "variances"))
         original.assumed.append(
-            f"images of {row.image_size} px, the published aspect ratios, coords 'centroids': a file of model.save "
-            "says these"
+            Assumption(
+                f"images of {row.image_size} px, the published aspect ratios, coords 'centroids': a file of model.save "
+                "says these"
+            )
         )
     if (
         settings.steps is None
@@ -235,7 +250,9 @@ def _read_anchors(original: Original, row: ModelConfig, found: Match, layers: li
         and (found.flavour != BUBBLIIIING)
     ):
         told = ", ".join(str(level.step_px) for level in maps)
-        original.assumed.append(f"anchor steps {told} px and offsets 0.5 (steps=None: --steps even)")
+        original.assumed.append(
+            Assumption(f"anchor steps {told} px and offsets 0.5; ssd_keras's steps=None is 'even'", "steps")
+        )
     if settings.variances is not None:
         original.variances = [tuple(settings.variances)] * len(maps)
     original.box_rules = BoxRules(settings.steps or steps, settings.clip or clip)
@@ -300,12 +317,15 @@ def _read_epsilons(original: Original, file: KerasFile, found: Match, layers: li
         return
     if found.flavour == KERAS_APPLICATIONS:
         original.epsilon = _APPLICATIONS_EPSILON
-        original.assumed.append(f"batch normalisation's epsilon {_APPLICATIONS_EPSILON:g}, by its names (--epsilon)")
+        told = f"batch normalisation's epsilon {_APPLICATIONS_EPSILON:g}, by its names"
+        original.assumed.append(Assumption(told, "epsilon"))
     elif file.keras_1_names:
         original.epsilon = _KERAS_1_EPSILON
-        original.assumed.append(f"batch normalisation's epsilon {_KERAS_1_EPSILON:g}, by Keras 1's names (--epsilon)")
+        told = f"batch normalisation's epsilon {_KERAS_1_EPSILON:g}, by Keras 1's names"
+        original.assumed.append(Assumption(told, "epsilon"))
     elif found.model == "resnet50":
-        original.assumed.append(
+        told = (
             f"batch normalisation's epsilon {RESNET_BN_EPSILON:g}, jpeg_deep's; keras-applications had 0.001 under "
-            "these names (--epsilon)"
+            "these names"
         )
+        original.assumed.append(Assumption(told, "epsilon"))

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -121,8 +122,8 @@ def _opened(held: Path, path: Path) -> Iterator[KerasFile]:
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be opened ({_short(error)})") from None
     if not is_hdf5:
-        with open(held, "rb") as file:
-            start = file.read(8)
+        with open(held, "rb") as other:
+            start = other.read(8)
         raise CheckpointError(f"{path}: not an HDF5 file (it starts with {start!r}), expected a Keras .h5 file")
     file = None
     try:
@@ -245,7 +246,8 @@ class _Attributes:
     @functools.cached_property
     def _beside_values(self) -> int:
         """Bytes of the file that are no dataset's values; the optimizer's are not counted either."""
-        beside, seen, groups = os.path.getsize(self.file.filename), set(), [self.file]
+        seen: set[int] = set()
+        beside, groups = os.path.getsize(self.file.filename), [self.file]
         while groups and len(seen) < 4 * _MOST_OBJECTS:
             group = groups.pop()
             for name in group:
@@ -262,7 +264,7 @@ class _Attributes:
                     beside -= item.id.get_storage_size()
         return max(0, beside)
 
-    def value(self, group: h5py.Group, name: str) -> object:
+    def value(self, group: h5py.Group, name: str) -> Any:
         """Raises ValueError where it is too large, and whatever h5py raises."""
         entry = group.attrs.get_id(name)
         count = math.prod(entry.shape or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,8 +17,12 @@ from .reader import open_keras
 _MOST_NAMES = 12  # of a list on one line
 
 
-def summary(done: Conversion) -> str:
-    """The lines printed after a conversion."""
+def summary(done: Conversion, flags: Mapping[str, str] | None = None) -> str:
+    """The lines printed after a conversion.
+
+    flags: how a command calls arguments, for those that change what was assumed.
+    """
+    flags = flags or {}
     info = done.info
     rows = [
         ("source", f"{done.source} ({done.origin})"),
@@ -33,12 +38,14 @@ def summary(done: Conversion) -> str:
         rows.append(("mean", f"{', '.join(f'{m:g}' for m in info.mean)}, in place of the preset's"))
     if info.box_rules != PUBLISHED_RULES:
         rows.append(("anchors", f"steps {info.box_rules.steps}, clipped: {info.box_rules.clip}"))
-    rows += [("assumed", line) for line in done.assumed]
+    for assumption in done.assumed:
+        flag = flags.get(assumption.argument or "")
+        rows.append(("assumed", f"{assumption.text} ({flag})" if flag else str(assumption)))
     if done.initial:
         rows.append(("initial values", f"{len(done.initial)} tensors: {_modules(done.initial)}"))
     if done.left_out:
         rows.append(("left out", f"{len(done.left_out)} weights: {_some(done.left_out)}"))
-    rows.append(("source sha256", info.source_sha256))
+    rows.append(("source sha256", str(info.source_sha256)))
     if done.output_sha256 is None:
         rows.append(("would write", str(done.output)))
     else:

@@ -26,7 +26,7 @@ def plan_transfer(
     for slot in slots(to, classes, found.flavour, found.width):
         if dense and slot.layers[0] in _DENSE:
             theirs, weight = held.get((_DENSE[slot.layers[0]], slot.weight), (None, None))
-            if theirs is not None:
+            if theirs is not None and weight is not None:
                 cut = functools.partial(dense_to_convolution, channels=slot.shapes[0][-1])
                 pieces.append(Piece(dataclasses.replace(theirs, key=slot.key), weight, cut))
             continue

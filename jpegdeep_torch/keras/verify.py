@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..detection import anchor_boxes, decode_boxes, detect
+from ..detection.anchors import VARIANCES
 from ..errors import CheckpointError
-from ..models import ModelConfig
+from ..models import ModelConfig, Network
 from ..presets import Preset, prepare_image
 from ..weights import load_model
 from .reader import open_keras
@@ -29,6 +31,7 @@ BARS = {  # output -> the largest difference that passes
     "scores": 1e-4,  # of the detections
     "boxes_px": 0.05,
     "probabilities": 1e-4,
+    "logits": 1e-4,  # of a classifier, up to 50, and in proportion above
 }
 _FAR_PX = 1000.0
 _LARGE_LOGIT = 50.0
@@ -54,7 +57,7 @@ class Check:
         return f"{self.output}: {self.difference:.2e} (bar {self.bar:g}) {verdict}{self.note and ': ' + self.note}"
 
 
-def run_network(model: nn.Module, inputs: list[np.ndarray], preset: Preset | None = None) -> dict[str, np.ndarray]:
+def run_network(model: Network, inputs: list[np.ndarray], preset: Preset | None = None) -> dict[str, np.ndarray]:
     """Keras's inputs, (1, rows, columns, channels) each -> our answers under the names of BARS.
 
     `preset`: of pixels that are still to be prepared, as ssd_keras's networks take them.
@@ -107,7 +110,7 @@ def compare_detections(ours: np.ndarray, theirs: np.ndarray) -> list[Check]:
 
 def _relative_bar(name: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
     """What float32 can hold where numbers are large."""
-    if name in ("conf", "probabilities"):
+    if name in ("conf", "probabilities", "logits"):
         return BARS[name] * float(ours.get("largest_logit", 0)) / _LARGE_LOGIT
     largest = float(np.abs(theirs[name]).max())
     return {"boxes": BARS["boxes"] / _FAR_PX, "loc": _OFFSETS_RELATIVE}.get(name, 0.0) * largest
@@ -129,7 +132,12 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[
     return checks
 
 
-def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str], raw_pixels: bool) -> list[Check]:
+def verify_golden(
+    weights: str | os.PathLike[str],
+    golden: str | os.PathLike[str],
+    raw_pixels: bool,
+    variances: Sequence[tuple[float, ...]] = (),
+) -> list[Check]:
     """A converted file against stored inputs and outputs.
 
     Args:
@@ -137,6 +145,7 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
         golden: .npz with `input_0`, `input_1`, ... (channels last, as the original took them) and any of `conf`, `loc`,
             `anchors`, `detections`, `probabilities`.
         raw_pixels: the original prepares its pixels itself, as ssd_keras's networks do.
+        variances: the original's, by feature map, where they are not the usual: its offsets are in other units then.
     """
     try:
         with np.load(golden, allow_pickle=False) as file:
@@ -155,6 +164,10 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
             f"{golden}: inputs of shape {[x.shape for x in inputs]}, {model.config.name} takes (1, rows, columns, "
             f"channels) with {channels} channels"
         )
+    if variances and "loc" in stored:
+        ratios = _ratios(model.config, variances)
+        if stored["loc"].shape[1:] == ratios.shape:  # any other is told below
+            stored["loc"] = stored["loc"] * ratios
     try:
         checks = compare(run_network(model, inputs, model.info.preparation() if raw_pixels else None), stored)
     except CheckpointError as error:
@@ -162,6 +175,12 @@ def verify_golden(weights: str | os.PathLike[str], golden: str | os.PathLike[str
     if not checks:
         raise CheckpointError(f"{golden}: holds none of the outputs {', '.join(BARS)}")
     return checks
+
+
+def _ratios(config: ModelConfig, variances: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """(A, 4): what takes offsets of those variances to ours, by anchor."""
+    counts = [level.cells**2 * level.boxes for level in config.feature_maps]
+    return np.repeat(np.array(variances) / VARIANCES, counts, axis=0)
 
 
 def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
@@ -175,7 +194,7 @@ def verify_twin(predictor: Any, source: str | os.PathLike[str]) -> list[Check]:
     """
     config = predictor.config
     with open_keras(source) as file:
-        if not has_network(file.config):
+        if file.config is None or not has_network(file.config):
             raise CheckpointError(
                 f"{Path(source)}: a weights-only file does not describe its network, so no Keras twin can be built: "
                 "compare with stored outputs"

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 from ..errors import ModelError
 
-ANCHOR_SCALES = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
+ANCHOR_SCALES: dict[
+    str, tuple[float, ...]
+] = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
     "voc": (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
     "coco": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
 }
-ANCHOR_SCALES_512 = {  # of SSD512
+ANCHOR_SCALES_512: dict[str, tuple[float, ...]] = {  # of SSD512
     "voc": (0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05),
     "coco": (0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
 }

@@ -25,6 +25,16 @@ from ..utils.messages import listed
 from .config import ANCHOR_CLIPS, ANCHOR_STEPS, PUBLISHED_RULES, BoxRules
 
 FORMAT_VERSION = "1"
+# What makes a weights file of a file that ends so.
+_CONVERTERS = {".h5": "convert_keras", ".hdf5": "convert_keras", ".keras": "convert_keras", ".pth": "convert_torch"}
+CARD_FIELDS = {  # of a model card (arXiv 1810.03993), in its order
+    "task": "what the weights find, and in what",
+    "data": "what they were trained on",
+    "credit": "who is named where they are used",
+    "licence": "of data and weights",
+    "figures": "how good they are, and how that was measured",
+    "limits": "what they are not for",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class WeightsInfo:
 
     coefficients: 'native' or 'reencode', where the file says which of them the weights were trained for.
     mean: in place of the preset's, in the order of its channels.
+    card: of trained weights: what to know before one uses them, by CARD_FIELDS.
     """
 
     model: str
@@ -44,8 +55,9 @@ class WeightsInfo:
     source_file: str | None = None
     source_sha256: str | None = None
     coefficients: str | None = None
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
     box_rules: BoxRules = PUBLISHED_RULES
+    card: Mapping[str, str] | None = None
 
     def preparation(self, coefficients: str | None = None) -> Preset:
         """How images become inputs of these weights; `coefficients` takes the place of their own."""
@@ -67,6 +79,7 @@ class WeightsInfo:
             "coefficients": self.coefficients,
             "mean": json.dumps(self.mean) if self.mean else None,
             "box_rules": json.dumps(dataclasses.asdict(self.box_rules)) if self.box_rules != PUBLISHED_RULES else None,
+            "card": json.dumps(dict(self.card), ensure_ascii=False) if self.card else None,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -77,11 +90,11 @@ class WeightsInfo:
         if version != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path}: not a weights file of jpegdeep_torch (format_version is {version!r}, expected "
-                f"{FORMAT_VERSION!r}); Keras files go through convert/keras_to_torch.py"
+                f"{FORMAT_VERSION!r}); Keras files are for convert_keras, .pth files for convert_torch"
             )
         try:
             scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
-            mean = metadata.get("mean")
+            mean, card = metadata.get("mean"), metadata.get("card")
             info = cls(
                 model=metadata["model"],
                 num_classes=int(metadata["num_classes"]),
@@ -94,8 +107,9 @@ class WeightsInfo:
                 coefficients=current_name(metadata.get("coefficients", metadata.get("dct"))),
                 mean=tuple(float(m) for m in json.loads(mean)) if mean else None,
                 box_rules=BoxRules(**json.loads(metadata.get("box_rules", "{}"))),
+                card={str(k): str(v) for k, v in json.loads(card).items()} if card else None,
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
         if info.preset not in PRESETS:
             raise CheckpointError(f"{path}: unknown preset {info.preset!r}, expected one of {', '.join(PRESETS)}")
@@ -155,7 +169,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        hint = "; Keras files go through convert/keras_to_torch.py" if str(path).endswith((".h5", ".hdf5")) else ""
+        function = _CONVERTERS.get(Path(path).suffix.lower())
+        hint = f"; jpegdeep_torch.{function} makes one of it" if function else ""
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}){hint}") from None
 
 
@@ -181,7 +196,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> WeightsInfo:
         if wrong:
             name = getattr(getattr(model, "config", None), "name", type(model).__name__)
             raise CheckpointError(f"{path}: does not fit {name} ({len(wrong)} differences): {listed(wrong)}")
-        loaded = {key: file.get_tensor(key) for key in state}
+        # A file may hold kernels in half precision (see `weights.save_half`).
+        loaded = {key: file.get_tensor(key).to(value.dtype) for key, value in state.items()}
         # assign: a network on the meta device has no memory to copy into
         model.load_state_dict(loaded, strict=False, assign=any(v.is_meta for v in state.values()))
     return info

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from ..data.classes import COCO_CLASSES_BY_ID
 from ..errors import CheckpointError, ModelError
 from ..keras.convert import Conversion, check_arguments, complete
+from ..keras.original import Assumption
 from ..models import MODELS, create_model
+from ..models.config import ResNetTrunk
 from ..models.vgg import dense_to_convolution
 from ..presets import PRESETS
 from ..utils.files import sha256_of
@@ -38,7 +40,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # mmap: sizes that the file only claims take no memory; the format before PyTorch 1.6 has none.
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+            archive = zipfile.is_zipfile(path)
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=archive or None)
+        if archive:
+            _check_sums(path)
     except Exception as error:  # pickle, zip and PyTorch have each their own
         reason = str(error).splitlines()[0] if str(error) else ""
         raise CheckpointError(
@@ -56,6 +61,19 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors")
     return tensors
+
+
+def _check_sums(path: Path) -> None:
+    """Raises BadZipFile where bytes differ from their checksum, which torch.load does not look at.
+
+    A file that was saved without checksums has 0 in their place.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.CRC and member.compress_type == zipfile.ZIP_STORED:
+                with archive.open(member) as content:
+                    while content.read(1 << 20):
+                        pass
 
 
 def identify(tensors: Mapping[str, Tensor], path: object) -> TorchNetwork:
@@ -137,8 +155,9 @@ def convert_torchvision(
 
 def _convert(held, row, source, output, to, preset, class_names, num_classes, dry_run, started) -> Conversion:
     problems: list[str] = []
-    classes = _classes(held, row, problems)
-    tensors, mean, used = _ours(held, row, classes, problems, transfer=to is not None)
+    classes = count_classes(held, row, problems)
+    channels = PRESETS[preset or row.preset].channels
+    tensors, mean, used = _ours(held, row, classes, problems, channels, transfer=to is not None)
     unknown = sorted(key for key in held if key not in used and not key.endswith("num_batches_tracked"))
     if to is None:
         problems += [f"unexpected: {shown(key)} {tuple(held[key].shape)}" for key in unknown]
@@ -146,9 +165,11 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
         raise CheckpointError(
             f"{source}: does not fit torchvision's {row.name} ({len(problems)} differences): " + listed(problems)
         )
-    name, left_out = row.model, []
+    name = row.model
+    left_out: list[str] = []
     if to is not None:
-        if MODELS[to].family == MODELS[row.model].family == "resnet50" and not MODELS[to].trunk.stride_in_middle:
+        trunk = MODELS[to].trunk
+        if row.name == "resnet50" and isinstance(trunk, ResNetTrunk) and not trunk.stride_in_middle:
             raise ModelError(
                 f"{to}: has its strides in other convolutions than torchvision's {row.name}: ssd300_{row.model}"
             )
@@ -168,16 +189,18 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
     if class_names is not None and len(class_names) != classes:
         raise ModelError(f"{name}: {len(class_names)} class names for {classes} classes")
     if class_names is None and to is None and detector and classes == 90:
-        by_id = dict(zip(COCO_CATEGORY_IDS, COCO_CLASSES))
-        names = tuple(by_id.get(k, f"unused {k}") for k in range(1, 91))
+        names = COCO_CLASSES_BY_ID
         names_reason = "COCO's, by its category numbers, some of which no class has"
     same = to is None and row.scales is not None
     sha256 = sha256_of(source)
     told = PRESETS_OF_FILES.get(sha256[:8], row.preset)
+    rgb = MODELS[name].inputs == "rgb"
+    if not same and detector and mean is None:  # the weights keep the mean that they were trained with
+        mean = PRESETS[told].mean
     info = WeightsInfo(
         name, classes, row.scales if same else (MODELS[name].anchor_scales if detector else None),
         preset or (told if not detector or same else "torchvision_ssd"), names, 1.0, shown(source.name), sha256,
-        mean=mean if MODELS[name].inputs == "rgb" and preset is None else None,
+        mean=mean if rgb and preset is None else None,
         **({"box_rules": row.box_rules} if same else {}),
     )  # fmt: skip
     tensors, initial = complete(info, tensors)
@@ -186,7 +209,8 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
     scales_reason = (f"torchvision's {row.name}'s" if same else "the usual") if detector else None
     assumed = []
     if preset is None and not detector and row.name != "vgg16" and sha256[:8] not in PRESETS_OF_FILES:
-        assumed = ["the shorter side 256 px of IMAGENET1K_V1; V2's 232 px are in the preset torchvision_imagenet_v2"]
+        told = "the shorter side 256 px of IMAGENET1K_V1; V2's 232 px are in the preset torchvision_imagenet_v2"
+        assumed = [Assumption(told, "preset")]
     result = Conversion(
         info, source, output, parameters, reason, scales_reason, names_reason, f"torchvision's {row.name}", False,
         initial, left_out, assumed,
@@ -198,7 +222,8 @@ def _convert(held, row, source, output, to, preset, class_names, num_classes, dr
     return result
 
 
-def _classes(held: Mapping[str, Tensor], row: TorchNetwork, problems: list[str]) -> int:
+def count_classes(held: Mapping[str, Tensor], row: TorchNetwork, problems: list[str]) -> int:
+    """Of the network in a file, without background; what is wrong with them goes to `problems`."""
     detector = MODELS[row.model].task == "detector"
     ours = "class_heads.0" if detector else row.top[-1]
     theirs = next(key for key, value in row.modules.items() if value == ours)
@@ -214,7 +239,7 @@ def _classes(held: Mapping[str, Tensor], row: TorchNetwork, problems: list[str])
 
 
 def _ours(
-    held: Mapping[str, Tensor], row: TorchNetwork, classes: int, problems: list[str], transfer: bool
+    held: Mapping[str, Tensor], row: TorchNetwork, classes: int, problems: list[str], channels: str, transfer: bool
 ) -> tuple[dict[str, Tensor], tuple[float, ...] | None, set[str]]:
     """(our tensors, the mean where it is not the preset's, names of theirs that were taken).
 
@@ -258,10 +283,10 @@ def _ours(
                 problems.append(f"{name}: a negative variance ({value.min():g})")
             tensors[key] = value
     first = f"{row.first}.weight"
-    channels = PRESETS[row.preset].channels
     if first in tensors:
-        scale = torch.tensor([1.0 if features_only else row.deviation["rgb".index(c)] for c in channels])
-        tensors[first] = (tensors[first].double() / scale.double().view(1, 3, 1, 1)).float()
+        places = ["rgb".index(c) for c in channels]
+        scale = torch.tensor([1.0 if features_only else row.deviation[place] for place in places]).double()
+        tensors[first] = (tensors[first][:, places].double() / scale.view(1, 3, 1, 1)).float().contiguous()
     return tensors, _FEATURES_MEAN if features_only else None, used
 
 

@@ -77,11 +77,11 @@ def _resnet_modules() -> dict[str, str]:
 
 def _mobilenet_modules() -> dict[str, str]:
     """Ours have torchvision's names."""
-    names = [f"features.{block}.{place}" for block in (0, 18) for place in (0, 1)]
+    names = ["features.0.0", "features.0.1", "features.18.0", "features.18.1", "classifier.1"]
     for block in range(1, 18):
-        inner = ("0.0", "0.1", "1", "2") if block == 1 else ("0.0", "0.1", "1.0", "1.1", "2", "3")
-        names += [f"features.{block}.conv.{place}" for place in inner]
-    return {name: name for name in (*names, "classifier.1")}
+        inside = ("0.0", "0.1", "1", "2") if block == 1 else ("0.0", "0.1", "1.0", "1.1", "2", "3")  # 1 does not expand
+        names += [f"features.{block}.conv.{place}" for place in inside]
+    return dict(zip(names, names))
 
 
 # How torchvision prepares the pixels of its own ImageNet weights, by the beginning of the file's sha256: IMAGENET1K_V1

@@ -146,7 +146,7 @@ def test_files_of_others_are_refused(files, weights_file, tmp_path: Path):
     onnx.save(foreign, tmp_path / "foreign.onnx")
     (tmp_path / "text.onnx").write_text("no")
     wanted = {
-        tmp_path / "foreign.onnx": "not made by convert/torch_to_engine.py",
+        tmp_path / "foreign.onnx": "not an engine of jpegdeep_torch",
         tmp_path / "text.onnx": "ONNX Runtime cannot load it",
         tmp_path / "absent.onnx": "no such file",
         weights_file[0]: "not an engine file",

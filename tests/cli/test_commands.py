@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from jpegdeep_torch.cli.main import COMMANDS, main
+from jpegdeep_torch.data.classes import COCO_CATEGORY_IDS
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.evaluation.report import CaptionedImage, write_report
 from jpegdeep_torch.evaluation.svg import bars
@@ -96,6 +98,47 @@ def test_coco(dataset, weights, tmp_path):
     assert same.returncode == 0, same.stderr
     shown = f"{figures['figures']['AP']:.4f}"
     assert re.search(rf"^mAP +{shown} +{shown} +\+0\.0000", same.stdout, re.MULTILINE), same.stdout
+
+
+def test_coco_of_a_network_whose_labels_have_gaps(dataset, tmp_path):
+    """torchvision's have COCO's category numbers: 90 labels, of which no class has 10.  The figures are those of the
+    same network without the gaps."""
+    pytest.importorskip("hotcoco", reason="no COCO evaluator installed")
+    truth = export_coco(read_voc(dataset, "test", NAMES), NAMES)
+    places = {1: 1, 2: 44, 3: 90}  # of the classes among 90 labels
+    for entry in (*truth["categories"], *truth["annotations"]):
+        key = "category_id" if "bbox" in entry else "id"
+        entry[key] = places[entry[key]]
+    used = {places[k]: name for k, name in enumerate(NAMES, start=1)}
+    others = [k for k in COCO_CATEGORY_IDS if k not in used]
+    truth["categories"] += [{"id": k, "name": f"nothing {k}"} for k in others]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(truth))
+    (tmp_path / "val2017").symlink_to(dataset / "JPEGImages")
+    names = {k: f"unused {k}" for k in range(1, 91)} | {k: f"nothing {k}" for k in others} | used
+    wide = create_model("ssd300_vgg16_dct", 90, width=1 / 32, seed=0)
+    figures = {}
+    for labels in (COCO_CATEGORY_IDS, tuple(range(1, 91))):  # without gaps and with them
+        model = create_model("ssd300_vgg16_dct", len(labels), width=1 / 32, seed=0)
+        state = wide.state_dict()
+        for i in range(6):
+            at = torch.arange(len(state[f"class_heads.{i}.bias"])).view(-1, 91)[:, [0, *labels]].flatten()
+            for kind in ("weight", "bias"):
+                state[f"class_heads.{i}.{kind}"] = state[f"class_heads.{i}.{kind}"][at].clone()
+            bias = state[f"class_heads.{i}.bias"].view(-1, len(labels) + 1)
+            bias[:, 1:][:, [k not in COCO_CATEGORY_IDS for k in labels]] = -1e4  # what no class has is never found
+        model.load_state_dict(state)
+        file = tmp_path / f"{len(labels)}.safetensors"
+        save_weights(model, file, class_names=tuple(names[k] for k in labels))
+        done = run("coco", file, tmp_path, "--json", tmp_path / "c.json", "--report", tmp_path / "report",
+                   "--score", "0.0001", "--submission", tmp_path / "submission.json")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (result,) = json.loads((tmp_path / "c.json").read_text())["results"]
+        assert len(result["classes"]) == 80
+        figures[len(labels)] = result["figures"]
+        rows = json.loads((tmp_path / "submission.json").read_text())
+        assert rows and {row["category_id"] for row in rows} <= set(COCO_CATEGORY_IDS)
+    assert figures[90] == figures[80]
 
 
 def test_imagenet(dataset, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from jpegdeep_torch.cli.convert import FLAGS
 from jpegdeep_torch.errors import CheckpointError
 from jpegdeep_torch.keras import convert_keras
 from jpegdeep_torch.keras.original import Settings
@@ -110,7 +111,7 @@ def test_epsilon_is_told_or_assumed(tmp_path):
         done = convert_keras(published(tmp_path / "a.h5", "resnet50", form))
         ours = load_file(done.output)["trunk.early.2a.branch2a_bn.running_var"]
         np.testing.assert_allclose(ours, values["conv2_block1_1_bn/moving_variance"] + by, rtol=1e-7)
-        assert f"epsilon {told}" in summary(done) and "--epsilon" in summary(done)
+        assert f"epsilon {told}" in summary(done) and "--epsilon" in summary(done, FLAGS)
 
 
 @pytest.mark.parametrize("top", [True, False])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from jpegdeep_torch.cli.convert import main
+from jpegdeep_torch.cli.convert import FLAGS, main
 from jpegdeep_torch.detection import anchor_boxes, decode_boxes
 from jpegdeep_torch.errors import CheckpointError, ModelError
 from jpegdeep_torch.keras import convert_keras
@@ -18,7 +18,7 @@ from jpegdeep_torch.keras.report import summary
 from jpegdeep_torch.keras.verify import compare_detections, run_network
 from jpegdeep_torch.weights import load_model
 from tests.keras.options import OPTIONS, option_file, stored
-from tests.keras.samples import inputs, rows, unpack
+from tests.keras.samples import DATA, inputs, rows, unpack
 from tests.keras.test_command import NO_KERAS
 
 REFUSED = {"coords corners": "coords corners", "coords minmax": "coords minmax", "aspect_ratios": "aspect_ratios"}
@@ -61,7 +61,7 @@ def test_whole_model(option, tmp_path):
     """All of it stands in the file."""
     done = convert_keras(option_file(option, tmp_path, whole=True))
     assert_right(done.output, option)
-    assert [line.partition(" ")[0] for line in done.assumed if "WARNING" not in line] == ["anchor"]  # steps: unsaid
+    assert [a.argument for a in done.assumed if "WARNING" not in a.text] == ["steps"]  # steps: unsaid
     assert done.info.preset == "ssd_keras"
 
 
@@ -76,7 +76,7 @@ def test_steps_are_assumed_and_can_be_said(tmp_path):
     source = option_file("steps=None", tmp_path, whole=True)
     done = convert_keras(source)
     assert differences(done.output, "steps=None")["boxes"] > 1
-    assert "--steps even" in summary(done)
+    assert "--steps even" in summary(done, FLAGS)
     assert_right(convert_keras(source, settings=Settings(steps="even")).output, "steps=None")
 
 
@@ -87,7 +87,7 @@ def test_weights_only_says_which_layers_there_are(option, tmp_path):
 
 def test_weights_only_with_deviations(tmp_path):
     source = option_file("divide_by_stddev", tmp_path, whole=False)
-    with pytest.raises(CheckpointError, match=r"divide_by_stddev.*--stddev"):
+    with pytest.raises(CheckpointError, match=r"divide_by_stddev.*deviation says them"):
         convert_keras(source)
     assert_right(convert_keras(source, settings=Settings(deviation=(58, 57, 57.5))).output, "divide_by_stddev")
 
@@ -98,12 +98,12 @@ def test_weights_only_that_does_not_say(option, tmp_path):
     source = option_file(option, tmp_path, whole=False)
     settings, told = UNSAID[option]
     done = convert_keras(source)
-    assert told in summary(done)
+    assert told in summary(done, FLAGS)
     off = differences(done.output, option)
     assert off["conf"] > 1e-3 or off["boxes"] > 1  # the option matters
     if settings is not None:
         done = convert_keras(source, settings=settings)
-        assert told not in summary(done) or told == "--steps"
+        assert told not in summary(done, FLAGS) or told == "--steps"
         assert_right(done.output, option)
 
 
@@ -111,7 +111,7 @@ def test_scales_of_weights_only(tmp_path):
     """3 classes are neither VOC's nor COCO's: the summary warns and names the flag."""
     source = option_file("scales", tmp_path, whole=False)
     done = convert_keras(source)
-    assert "WARNING: 3 classes" in summary(done) and "--scales" in summary(done)
+    assert "WARNING: 3 classes" in summary(done, FLAGS) and "--scales" in summary(done, FLAGS)
     scales = ",".join(map(str, OPTIONS["scales"]["scales"]))
     assert main([str(source), "--scales", scales]) == 0
     assert_right(done.output, "scales")
@@ -158,6 +158,27 @@ def test_stored_outputs_tell_a_conversion_that_ignores_an_option(option, tmp_pat
     assert "FAIL" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_raw_offsets_of_a_network_with_other_variances(whole, tmp_path, capsys):
+    """The variances went into the box heads, so that our offsets are in other units than the original's."""
+    source = str(option_file("variances", tmp_path, whole))
+    usual = load_model(convert_keras(unpack("ssd_keras_ssd300", tmp_path)).output)  # the same weights
+    (pixels,) = inputs("ssd_keras_ssd300")
+    offsets = run_network(usual, [pixels], usual.info.preparation())["loc"]
+    at = rows()
+    with np.load(DATA / "ssd_keras_ssd300.npz") as stored:  # which are Keras's own
+        np.testing.assert_allclose(offsets[:, at], stored["loc"], rtol=0, atol=1e-3)
+    golden = str(tmp_path / "golden.npz")
+    said = [] if whole else ["--variances", "0.1,0.15,0.2,0.25"]
+    for off, status in ((0, 0), (0.1, 1)):
+        np.savez(golden, input_0=pixels, loc=offsets + np.float32(off))
+        assert main([source, *said, "--verify", golden]) == status
+    assert main([source, "--variances", "0.1,0.1,0.2,0.25", "--verify", golden]) == 1
+    np.savez(golden, input_0=pixels, loc=offsets[:, at])
+    with pytest.raises(CheckpointError, match="loc: shape"):
+        main([source, *said, "--verify", golden])
+
+
 @pytest.mark.skipif(NO_KERAS, reason="TensorFlow with Keras is not installed")
 @pytest.mark.parametrize("option", [*IGNORED, "normalize_coords=False"])
 def test_the_twin_tells_a_conversion_that_ignores_an_option(option, tmp_path, capsys):
@@ -182,7 +203,7 @@ def test_bubbliiiings_files_are_told_apart(tmp_path):
             file.require_group(name)
         file.attrs["layer_names"] = names
     done = convert_keras(path)
-    assert done.info.preset == "voc" and "bubbliiiing" in summary(done)
+    assert done.info.preset == "voc" and "bubbliiiing" in summary(done, FLAGS)
     assert_right(done.output, "bubbliiiing")
 
 

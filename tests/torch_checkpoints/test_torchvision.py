@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +16,22 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import detection
 
 from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.detection import anchor_boxes
 from jpegdeep_torch.errors import CheckpointError, ModelError
+from jpegdeep_torch.inference.classifier import Classifier
 from jpegdeep_torch.inference.detector import Detector
 from jpegdeep_torch.jpeg.pixels import stretch
 from jpegdeep_torch.keras.report import summary
-from jpegdeep_torch.presets import prepare_image
+from jpegdeep_torch.models.config import ANCHOR_SCALES, BoxRules
+from jpegdeep_torch.presets import PRESETS, prepare_image
 from jpegdeep_torch.torch_checkpoints import convert_torch
-from jpegdeep_torch.weights import load_model, read_info
+from jpegdeep_torch.torch_checkpoints.verify import verify_torchvision
+from jpegdeep_torch.weights import load_model, read_info, save_tensors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -46,6 +52,8 @@ def build(name: str, **options) -> nn.Module:
             nn.init.uniform_(module.running_var, 0.5, 2)
         if getattr(module, "bias", None) is not None and isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.uniform_(module.bias, -0.1, 0.1)
+    if name == "mobilenet_v2":
+        nn.init.normal_(model.classifier[1].weight, std=0.3)  # torchvision's own fresh ones are 0.01
     return model.eval()
 
 
@@ -68,9 +76,11 @@ def tame_heads(model: nn.Module) -> None:
                 conv.weight /= conv(x).std() / size
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenet_v2"])
 def test_classifier(name, tmp_path):
     theirs = build(name)
+    if name == "mobilenet_v2":  # whose norms leave little of the pixels
+        theirs.classifier[1].weight.data *= 20
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     done = convert_torch(tmp_path / "a.pth")
     (tmp_path / "a.pth").unlink()
@@ -148,6 +158,56 @@ def test_boxes_of_the_whole_detector(size, ssd):
         free[off.argmin()] = False
 
 
+def test_verify_tells_a_file_that_answers_otherwise(ssd, tmp_path, capsys):
+    """The saved file against torchvision itself; every number of it that matters makes the command fail."""
+    source, output = str(ssd[1].source), tmp_path / "out.safetensors"
+    assert main([source, "-o", str(output), "--verify"]) == 0
+    said = re.findall(r"verify: +(\w+): \S+ \(bar \S+\) pass", capsys.readouterr().out)
+    assert said == ["conf", "loc", "anchors", "scores", "boxes_px"]
+    right = Detector.load(output)
+    tensors, info = load_file(output), read_info(output)
+    for wrong, failing in (
+        (dataclasses.replace(info, preset="voc"), "conf"),
+        (dataclasses.replace(info, anchor_scales=ANCHOR_SCALES["voc"]), "anchors"),
+        (dataclasses.replace(info, box_rules=BoxRules(cut_before_nms=True)), "anchors"),
+        (dataclasses.replace(info, box_rules=BoxRules(clip="sizes")), "boxes_px"),
+    ):
+        save_tensors(tensors, output, wrong)
+        checks = verify_torchvision(Detector.load(output), source)
+        assert failing in [check.output for check in checks if not check.passed], wrong
+    tensors["box_heads.0.bias"] += 0.01
+    save_tensors(tensors, output, info)
+    assert not all(check.passed for check in verify_torchvision(Detector.load(output), source))
+    assert all(check.passed for check in verify_torchvision(right, source))
+    output.unlink()
+    for arguments, expected in (
+        (["--verify", "golden.npz"], "compared with torchvision itself"),
+        (["--verify", "--dry-run"], "--dry-run does not write"),
+        (["--verify", "--to", "ssd300_vgg16"], "no original"),
+    ):
+        with pytest.raises(ModelError, match=expected):
+            main([source, *arguments])
+
+
+def test_verify_of_a_classifier(tmp_path, capsys):
+    path = str(tmp_path / "a.pth")
+    theirs = build("mobilenet_v2", num_classes=7)
+    torch.save(theirs.state_dict(), path)
+    assert main([path, "--verify"]) == 0
+    said = capsys.readouterr().out
+    assert "logits" in said and "probabilities" in said
+    # Caffe's means are not ImageNet's; the colours' order is carried out in the first convolution.
+    assert main([path, "--preset", "imagenet", "--verify"]) == 1
+    file, info = tmp_path / "a.safetensors", read_info(tmp_path / "a.safetensors")
+    exact = tuple(255 * mean for mean in (0.406, 0.456, 0.485))
+    save_tensors(load_file(file), file, dataclasses.replace(info, mean=exact))
+    assert all(check.passed for check in verify_torchvision(Classifier.load(file), path))
+    headless = {k: v for k, v in theirs.state_dict().items() if not k.startswith("classifier.")}
+    torch.save(headless, path)
+    with pytest.raises(ModelError, match="no heads"):
+        main([path, "--verify"])
+
+
 def test_rest_of_torchvisions_forms(tmp_path, ssd):
     """Wrapped by a training script, from several GPUs, in half precision, in the format before PyTorch 1.6."""
     model, done = ssd
@@ -201,6 +261,23 @@ def test_dense_layers_start_fc6_and_fc7(tmp_path):
     fc1 = theirs.classifier[0].weight.view(4096, 512, 7, 7)
     assert torch.equal(model.trunk.fc6.weight, fc1[::4, :, ::3, ::3])
     assert torch.equal(model.trunk.fc7.weight[:, :, 0, 0], theirs.classifier[3].weight[::4, ::4])
+
+
+@pytest.mark.parametrize(("to", "first"), [("ssd300_mobilenet_v2", 0), ("ssd300_mobilenet_v2_dct", 7)])
+def test_mobilenet_starts_detectors(to, first, tmp_path):
+    """Every layer that both have, and the mean that its pixels lost."""
+    theirs = build("mobilenet_v2")
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    done = convert_torch(tmp_path / "a.pth", to=to, num_classes=3)
+    assert done.info.mean == (None if first else PRESETS["torchvision_imagenet"].mean)
+    model = load_model(done.output)
+    state, kept = theirs.state_dict(), [k for k in model.state_dict() if k.startswith("features")]
+    assert {int(key.split(".")[1]) for key in kept} == set(range(first, 18))
+    for key in kept:
+        if key != "features.0.0.weight":
+            assert torch.equal(model.state_dict()[key], state[key]), key
+    assert {key.split(".")[0] for key in done.initial} <= {"stem", "extras", "class_heads", "box_heads"}
+    assert {key.split(".")[0] for key in done.left_out} == {"features", "classifier"}
 
 
 def test_resnet_starts_its_own_detector_and_no_other(tmp_path):
