@@ -13,7 +13,7 @@ $(VENV)/.created:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml $(wildcard setup.py jpegdeep_torch/jpeg/csrc/*)
-	$(BIN)/python -m pip install --quiet --editable ".[eval,jpeg2dct,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[eval,jpeg2dct,serve,dev]"
 	touch $@
 
 # The quick part: everything but what is marked slow.

@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from eval.benchmark.curves import plot_curves
 from jpegdeep_torch.cli.command import Parser, run_command
-from jpegdeep_torch.training.curves import plot_curves
 from jpegdeep_torch.utils.text_table import text_table
 
 

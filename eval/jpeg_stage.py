@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.benchmark.axes import bare_axes
+from eval.benchmark.figures import new_figure, save_figure
 from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, NATIVE, READ, REENCODE, StageTimes, geometric_mean, measure
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.statistics import summary
@@ -22,7 +23,6 @@ from jpegdeep_torch.cli.command import Parser, run_command
 from jpegdeep_torch.data import list_jpegs
 from jpegdeep_torch.errors import JpegDeepError
 from jpegdeep_torch.utils.environment import machine, run_header
-from jpegdeep_torch.utils.figures import new_figure, save_figure
 from jpegdeep_torch.utils.files import write_json
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.

@@ -16,18 +16,20 @@ from eval.benchmark.seeded import background_shift
 from eval.keras_peer import KerasTwin
 from jpegdeep_torch.errors import JpegError, ModelError
 
-PEERS = "torchvision, or keras=FILE.h5: the network that a Keras checkpoint of model.save describes (needs TensorFlow)"
+PEERS = (
+    "torchvision (its ssd300_vgg16), ssdlite (its ssdlite320_mobilenet_v3_large), or keras=FILE.h5: the network that a "
+    "Keras checkpoint of model.save describes (needs TensorFlow)"
+)
+_TORCHVISIONS = {"torchvision": "ssd300_vgg16", "ssdlite": "ssdlite320_mobilenet_v3_large"}
 _OUTPUTS = 21  # VOC's classes and the background
 
 
 class TorchvisionPeer:
-    """torchvision's `ssd300_vgg16` with its own transform and NMS, eager, fed by `torchvision.io.decode_jpeg`.
+    """One of torchvision's detectors with its own transform and NMS, eager, fed by `torchvision.io.decode_jpeg`.
 
     Its weights are seeded, since none need be downloaded to time it; its heads are fitted to `sample` as those of our
     own seeded detectors are (`eval.benchmark.seeded`), so that NMS gets about 400 scores per image.
     """
-
-    name = "torchvision ssd300_vgg16"
 
     def __init__(
         self,
@@ -35,17 +37,24 @@ class TorchvisionPeer:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        network: str = "ssd300_vgg16",
     ):
-        """`sample`: a few JPEGs to fit the heads to.  Raises JpegError for one that torchvision cannot decode."""
+        """`network`: 'ssd300_vgg16' or 'ssdlite320_mobilenet_v3_large'.
+
+        `sample`: a few JPEGs to fit the heads to.  Raises JpegError for one that torchvision cannot decode."""
         if not sample:
             raise ModelError("the torchvision peer needs at least one JPEG to fit its heads to")
+        self.name = f"torchvision {network}"
         self.device = torch.device(device)
         self.dtype = dtype
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = torchvision.models.detection.ssd300_vgg16(
+            model = getattr(torchvision.models.detection, network)(
                 weights=None, weights_backbone=None, num_classes=_OUTPUTS
             ).eval()
+            for module in model.modules():  # SSDLite's own fresh ones, of 0.03, leave nothing of an image
+                if isinstance(module, nn.Conv2d) and network != "ssd300_vgg16":
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         with torch.inference_mode():
             _fit_heads(model, [image.float() / 255 for image in self._decoded(sample, torch.device("cpu"))])
         self.model = model.to(self.device, dtype)
@@ -89,20 +98,23 @@ def _fit_heads(model: nn.Module, images: list[Tensor]) -> None:
     maps = list(model.backbone(transformed.tensors).values())
     classifier, regressor = model.head.classification_head, model.head.regression_head
     for head in (classifier, regressor):
-        for convolution, features in zip(head.module_list, maps):
-            convolution.weight.div_(convolution(features).std().clamp(min=1e-6))
+        for module, features in zip(head.module_list, maps):
+            _last_convolution(module).weight.div_(module(features).std().clamp(min=1e-6))
     shift = background_shift(classifier(maps))
-    for convolution in classifier.module_list:
-        convolution.bias.view(-1, _OUTPUTS)[:, 0] += shift
+    for module in classifier.module_list:
+        _last_convolution(module).bias.view(-1, _OUTPUTS)[:, 0] += shift
+
+
+def _last_convolution(head: nn.Module) -> nn.Conv2d:
+    """The convolution that gives the outputs; SSDLite has others in front."""
+    return [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
 class TimedPeer:
     """A peer as a `Candidate`: end to end with its own NMS, and its network alone without."""
 
-    label = TorchvisionPeer.name
-
     def __init__(self, peer: TorchvisionPeer, jpegs: Sequence[bytes]):
-        self.peer = peer
+        self.peer, self.label = peer, peer.name
         self.jpegs = list(jpegs)
 
     def stage(self, case: BenchmarkCase) -> Run | None:
@@ -125,8 +137,9 @@ def make_timed_peer(
 ) -> TimedPeer | KerasTwin:
     """The peer called `name`, ready to be timed on `jpegs`; ModelError, naming the known ones, where there is none."""
     kind, _, checkpoint = name.partition("=")
-    if name == "torchvision":
-        return TimedPeer(TorchvisionPeer(jpegs[:CALIBRATION_IMAGES], device, seed=seed), jpegs)
+    if name in _TORCHVISIONS:
+        peer = TorchvisionPeer(jpegs[:CALIBRATION_IMAGES], device, seed=seed, network=_TORCHVISIONS[name])
+        return TimedPeer(peer, jpegs)
     if kind == "keras" and checkpoint:
         return KerasTwin(checkpoint, jpegs)
     raise ModelError(f"unknown peer {name!r}: expected {PEERS}")

@@ -67,3 +67,7 @@ class FailedElsewhere(TrainingError):
 
 class StreamError(JpegDeepError):
     """A stream of JPEG frames that cannot be opened or read, or that broke off."""
+
+
+class StorageError(JpegDeepError):
+    """A file or folder in storage that cannot be read or written, also when tried again."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
+from .errors import CheckpointError
 from .models import Network, model_from_file
-from .models.weights_file import WeightsInfo, is_weight, load_weights, read_info, save_tensors
+from .models.weights_file import CARD_FIELDS, WeightsInfo, is_weight, load_weights, read_info, save_tensors
 
-__all__ = ["WeightsInfo", "describe", "load_model", "load_weights", "read_info", "save_tensors", "save_weights"]
+__all__ = [
+    "CARD_FIELDS", "WeightsInfo", "describe", "load_model", "load_weights", "read_info", "save_half", "save_tensors",
+    "save_weights",
+]  # fmt: skip
 
 
 def describe(
@@ -48,6 +56,28 @@ def save_weights(
     info = describe(model, preset, class_names, coefficients)
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if is_weight(k)}
     save_tensors(state, path, info)
+    return info
+
+
+def save_half(source: str | os.PathLike[str], output: str | os.PathLike[str], card: Mapping[str, str]) -> WeightsInfo:
+    """Writes a weights file again, its kernels in half precision, with a model card.
+
+    Vectors stay in float32: they are few, and the variance of a coefficient may exceed 65504.  Read again, all are
+    float32.
+
+    Args:
+        card: a text for each of CARD_FIELDS.
+
+    Raises:
+        CheckpointError: the source cannot be used, a kernel exceeds half precision, or the card is not complete.
+    """
+    if wrong := sorted({*CARD_FIELDS} ^ {*card}):
+        raise CheckpointError(f"{output}: its card lacks, or has but should not: {', '.join(wrong)}")
+    info = dataclasses.replace(read_info(source), card={key: card[key] for key in CARD_FIELDS})
+    tensors = {key: value.half() if value.ndim > 1 else value for key, value in load_file(source).items()}
+    if infinite := sorted(key for key, value in tensors.items() if not value.isfinite().all()):
+        raise CheckpointError(f"{source}: not all finite in half precision: {', '.join(infinite)}")
+    save_tensors(tensors, Path(output), info)
     return info
 
 

@@ -74,9 +74,14 @@ def test_names(wheel, tracked):
         entry_points = file.read(f"jpegdeep_torch-{__version__}.dist-info/entry_points.txt").decode()
     assert {name.partition("/")[0] for name in names} == {"jpegdeep_torch", f"jpegdeep_torch-{__version__}.dist-info"}
     library = {name for name in names if name.startswith("jpegdeep_torch/")}
-    wanted = [n for n in tracked if n.startswith("jpegdeep_torch/") and n.endswith((".py", ".pyi", ".typed", ".toml"))]
+    wanted = [
+        n
+        for n in tracked
+        if n.startswith("jpegdeep_torch/") and n.endswith((".py", ".pyi", ".typed", ".toml", ".safetensors"))
+    ]
     assert set(wanted) <= library
-    for suffix in (".py", ".pyi", ".typed", ".toml"):
+    assert wheel.stat().st_size < 20e6
+    for suffix in (".py", ".pyi", ".typed", ".toml", ".safetensors"):
         assert any(name.endswith(suffix) for name in wanted), suffix
     assert entry_points.split("\n")[:2] == ["[console_scripts]", "jpegdeep = jpegdeep_torch.cli.main:run"]
 
@@ -91,6 +96,15 @@ def test_import(user, installed):
     assert user(sys.executable, "-c", code).stdout.split() == [
         str(installed / "jpegdeep_torch" / "__init__.py"), __version__, "jpegdeep_torch.inference.detector",
     ]  # fmt: skip
+
+
+def test_predict_by_the_weights_in_the_wheel(user, installed, tmp_path):
+    """What the README begins with: nothing is downloaded, and boxes are drawn."""
+    (tmp_path / "photo.jpg").write_bytes(jpeg())
+    user(installed / "bin" / "jpegdeep", "predict", "bccd", "photo.jpg", "-o", "out")
+    assert (tmp_path / "out" / "detections.jsonl").read_text().count("\n") == 1
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 1
+    assert "MIT" in user(installed / "bin" / "jpegdeep", "models", "bccd").stdout
 
 
 def test_predict(user, installed, tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 
 from eval.benchmark.axes import COLOURS, bare_axes, legend_above
 from eval.benchmark.candidates import Candidate, Convolution, TimedDetector
+from eval.benchmark.figures import new_figure, save_figure
 from eval.benchmark.measure import CaseResult
 from eval.benchmark.statistics import summary
-from jpegdeep_torch.utils.figures import new_figure, save_figure
 
 
 def plot(

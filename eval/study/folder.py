@@ -26,7 +26,7 @@ from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import current_name
 from jpegdeep_torch.utils.environment import machine, versions
 from jpegdeep_torch.utils.files import sha256_of, write_json
-from jpegdeep_torch.utils.settings import differences
+from jpegdeep_torch.utils.settings import changed_settings
 
 SETTINGS_FILE = "settings.json"
 BLOCKS_FOLDER = "blocks"
@@ -205,8 +205,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     if path.exists():
         there = read_json(path)
-        different = [f"{key} was {_short(a)}, is {_short(b)}" for key, a, b in differences(there, settings)]
-        if different:
+        if different := changed_settings(there, settings):
             raise DatasetError(
                 f"{folder} holds a study of other settings, which cannot go on with these: {'; '.join(different)}; "
                 "give another folder with -o"
@@ -219,11 +218,6 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be made a study's folder ({error.strerror or error})") from None
     write_json(path, settings)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from eval.benchmark.axes import COLOURS, bare_axes, legend_above
+from eval.benchmark.figures import new_figure, save_figure
 from eval.benchmark.statistics import summary
 from eval.study.page import ratio_pairs, stage_rows
 from eval.study.results import Row, Rows, ratio_samples, stage_times
-from jpegdeep_torch.utils.figures import new_figure, save_figure
 
 
 def draw(rows: Rows, folder: Path) -> list[str]:

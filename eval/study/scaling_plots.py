@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.benchmark.axes import COLOURS, bare_axes, legend_above
-from jpegdeep_torch.utils.figures import new_figure, save_figure
+from eval.benchmark.figures import new_figure, save_figure
 
 _VARIED = ("batch", "threads", "workers", "megapixels")
 

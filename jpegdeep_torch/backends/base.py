@@ -83,6 +83,11 @@ class Runner:
         outputs = self._function(*ready) if self._buckets is None else self._in_buckets(ready, self._buckets)
         return outputs if len(outputs) > 1 else outputs[0]
 
+    def keep_to_batches_of(self, size: int) -> None:
+        """From now on smaller batches are filled up to `size`, and cut again: see `scale.rows.whole_batches`."""
+        if self._buckets is None:
+            self._buckets = (size,)
+
     def _in_buckets(self, inputs: tuple[Tensor, ...], buckets: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Runs a batch of any size on a function that knows only the sizes in `buckets`, which grow."""
         count, largest = inputs[0].shape[0], buckets[-1]

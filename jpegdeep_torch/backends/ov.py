@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import BackendUnavailable
 from ..models import Network
-from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, require_packages
+from .base import BackendInfo, Calibration, CpuLibraryBackend, Function, Runner, on_device, require_packages
 from .export import as_feeds, export_program, last_convolutions
 from .onnx_export import CLASSIFIER_OUTPUTS, DETECTOR_OUTPUTS, quietly
 
@@ -54,17 +55,27 @@ def _quantized(network: openvino.Model, calibration: Calibration, images: int) -
 
 
 def compile_openvino(
-    network: openvino.Model | str, batch_sizes: tuple[int, ...], threads: int | None = None
+    network: openvino.Model | str, batch_sizes: tuple[int, ...], threads: int | None = None, precision: str = "f32"
 ) -> openvino.CompiledModel:
-    """Compiled for the CPU in float32 (or int8 where quantised): for latency where only single images will come."""
+    """Compiled for the CPU (in int8 where quantised): for latency where only single images will come.
+
+    precision: 'f32', or 'bf16' for what of it OpenVINO computes in bfloat16.
+    """
     import openvino
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY" if max(batch_sizes) == 1 else "THROUGHPUT",
         "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",  # else it takes bfloat16 where the CPU has it, and answers differ
+        "INFERENCE_PRECISION_HINT": precision,  # else it takes bfloat16 where the CPU has it, and answers differ
     }
     return openvino.Core().compile_model(network, "CPU", settings)
+
+
+def has_bfloat16() -> bool:
+    """Whether OpenVINO finds a processor that computes in bfloat16."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def compiled_function(compiled: openvino.CompiledModel) -> Function:
@@ -100,13 +111,31 @@ class OpenVinoBackend(CpuLibraryBackend):
     info = BackendInfo(
         name="openvino",
         summary="OpenVINO",
-        precisions={"cpu": ("float32", "int8")},
+        precisions={"cpu": ("float32", "bfloat16", "int8")},
         dynamic_batch=True,
         options=("calibration", "threads"),
     )
 
     def require(self, device: torch.device | str = "cpu") -> None:
         require_packages("openvino", "openvino", "openvino")
+
+    def _build(
+        self, model: Network, device: torch.device, precision: str, batch_sizes: tuple[int, ...],
+        calibration: Calibration | None = None, threads: int | None = None,
+    ) -> Runner:  # fmt: skip
+        if precision != "bfloat16":
+            return super()._build(model, device, precision, batch_sizes, calibration=calibration, threads=threads)
+        if not has_bfloat16():
+            raise BackendUnavailable(
+                "backend openvino: bfloat16 needs a processor that has it (AVX512_BF16 or AMX), which this "
+                "one has not; expected float32 or int8"
+            )
+        network = to_openvino(on_device(model, device, torch.float32))
+        runner = self.runner(
+            compiled_function(compile_openvino(network, batch_sizes, threads, "bf16")), precision, batch_sizes
+        )
+        runner.dtype = torch.float32  # of inputs and outputs; bfloat16 is inside
+        return runner
 
     def _compile(
         self, model: Network, calibration: Calibration | None, batch_sizes: tuple[int, ...], threads: int | None

@@ -27,7 +27,7 @@ from .command import Parser, add_coefficients_argument
 def predictor_parser(prog: str, doc: str) -> Parser:
     """A Parser with WEIGHTS, and with how the network runs and how it is fed; `doc`: the command's docstring."""
     p = Parser(prog=prog, description=doc.splitlines()[0])
-    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file")
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file, or a name (jpegdeep models)")
     group = p.add_argument_group("running")
     group.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     group.add_argument("--backend", default="torch", help=f"one of {', '.join(list_backends())}")
@@ -45,8 +45,8 @@ def add_read_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `read_options` makes a ReadOptions of."""
     group = parser.add_argument_group("reading JPEGs")
     group.add_argument("--on-damage", choices=ON_DAMAGE, default=DEFAULT_OPTIONS.on_damage,
-                       help="error: refuse files that part of the picture is missing from; strict: those that libjpeg "
-                            "warns of, and CMYK, as well; tolerate: take what there is (default: %(default)s)")  # fmt: skip
+                       help="error: refuse files that part of the picture is missing from; strict: also what libjpeg "
+                       "warns of, and CMYK; tolerate: take what there is (default: %(default)s)")  # fmt: skip
     group.add_argument("--orientation", choices=ORIENTATIONS, default=DEFAULT_OPTIONS.orientation,
                        help="apply: turn pictures as EXIF says; stored: leave them (default: %(default)s)")  # fmt: skip
     group.add_argument("--max-memory-mb", type=_megabytes, metavar="MB", default=DEFAULT_OPTIONS.max_memory_mb,

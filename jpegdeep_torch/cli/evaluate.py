@@ -92,7 +92,7 @@ def voc(argv: Sequence[str] | None = None) -> None:
             curve = precision_recall(match.outcomes, int(match.positives.sum()))
             plots.append(precision_recall_plot(f"{name}: {ap:.4f}", *curve))
         headline = [("mAP, by area", result.mean["area"]), ("mAP, by 11 points", result.mean["11_points"])]
-        return headline, table, plots, _galleries(images, result.matches, names)
+        return headline, table, plots, _galleries(images, result.matches, names, detector)
 
     _finish("eval.voc", args, detector, record, issues, page)
 
@@ -136,7 +136,7 @@ def coco(argv: Sequence[str] | None = None) -> None:
         plots = [bars(list(result.figures.items())), bars([(item.name, item.ap) for item in result.classes])]
         plots += [precision_recall_plot(f"{c.name}, IoU 0.5: {c.ap50:.4f}", *c.curve50()) for c in result.classes]
         headline = [(key, result.figures[key]) for key in ("AP", "AP50", "AP75")]
-        return headline, table, plots, _galleries(images, matches, data.class_names)
+        return headline, table, plots, _galleries(images, matches, data.class_names, detector)
 
     _finish("eval.coco", args, detector, record, issues, page)
 
@@ -161,7 +161,9 @@ def imagenet(argv: Sequence[str] | None = None) -> None:
 
     def page() -> Page:
         worst = sorted(classes, key=lambda row: row["top1"])[:50]
-        galleries = [("Surest mistakes", wrong_classes(paths, result, data.class_names))]
+        galleries = [
+            ("Surest mistakes", wrong_classes(paths, result, data.class_names, options=classifier.reader.options))
+        ]
         headline = [("top-1", result.top1), ("top-5", result.top5)]
         return headline, classes, [bars([(row["name"], row["top1"]) for row in worst])], galleries
 
@@ -203,9 +205,12 @@ def _predict_all(
     return indices, found
 
 
-def _galleries(images: list[AnnotatedImage], matches: list[ClassMatches], class_names: Sequence[str]) -> list[Any]:
+def _galleries(
+    images: list[AnnotatedImage], matches: list[ClassMatches], class_names: Sequence[str], detector: Detector
+) -> list[Any]:
     """A report's images of a detector's worst mistakes."""
-    false, missed = (make(images, matches, class_names) for make in (false_positives, misses))
+    options = detector.reader.options
+    false, missed = (make(images, matches, class_names, options=options) for make in (false_positives, misses))
     heading = "Surest false detections at IoU 0.5 (the nearest object in white)"
     return [(heading, false), ("Largest objects missed at IoU 0.5", missed)]
 

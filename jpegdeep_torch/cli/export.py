@@ -16,7 +16,7 @@ from ..data.dataset import spread_evenly
 from ..detection import NMSConfig
 from ..errors import ModelError
 from ..models import Network
-from ..weights import load_model
+from ..pretrained import load_model, weights_file
 from .command import Parser
 
 CALIBRATION_IMAGES = 128
@@ -24,7 +24,7 @@ CALIBRATION_IMAGES = 128
 
 def main(argv: Sequence[str] | None = None) -> None:
     p = Parser(prog="jpegdeep export", description=__doc__.splitlines()[0])
-    p.add_argument("weights", metavar="WEIGHTS.safetensors")
+    p.add_argument("weights", metavar="WEIGHTS", help="a safetensors file, or a name (jpegdeep models)")
     p.add_argument("--backend", required=True, choices=tuple(ENGINE_BACKENDS))
     p.add_argument("-o", "--output", required=True, metavar="FILE",
                    help="FILE.onnx, FILE.xml (OpenVINO), FILE.ep (trt)")  # fmt: skip
@@ -41,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ModelError("--precision int8 and --calibrate DIR go together")
     if min(args.batch_sizes) < 1 or args.calibration_images < 1:
         raise ModelError("--batch-sizes and --calibration-images are at least 1")
-    model = load_model(args.weights)
-    description = save_engine(
-        model, args.output, args.backend, precision=args.precision, batch_sizes=args.batch_sizes,
-        nms=NMSConfig() if args.nms else None,
-        calibration=calibration(model, args.calibrate, args.calibration_images) if args.calibrate else None,
-        weights=args.weights,
-    )  # fmt: skip
+    with weights_file(args.weights) as file:
+        model = load_model(file)
+        description = save_engine(
+            model, args.output, args.backend, precision=args.precision, batch_sizes=args.batch_sizes,
+            nms=NMSConfig() if args.nms else None,
+            calibration=calibration(model, args.calibrate, args.calibration_images) if args.calibrate else None,
+            weights=file,
+        )  # fmt: skip
     size_mb = Path(args.output).stat().st_size / 1e6
     print(
         f"{args.output}: {description.model}, {description.num_classes} classes, {description.precision}, "

@@ -16,9 +16,12 @@ COMMANDS = {  # the words that name it -> (its module in this folder and functio
     "eval voc": ("evaluate:voc", "Pascal VOC's average precision of a detector"),
     "eval coco": ("evaluate:coco", "COCO's twelve figures of a detector"),
     "eval imagenet": ("evaluate:imagenet", "top-1 and top-5 accuracy of a classifier"),
+    "models": ("models:main", "networks, and weights that have a name, with their model cards"),
     "compare": ("compare:main", "two evaluations of the same images side by side, with intervals"),
     "train": ("train:main", "train a network by a recipe or a TOML file"),
+    "twin": ("twin:main", "make the twin on coefficients of a trained RGB network, from JPEGs without labels"),
     "convert": ("convert:main", "turn a Keras checkpoint into a safetensors file, and prove it"),
+    "serve": ("serve:main", "answer HTTP requests with a detector, and a page to try it"),
     "export": ("export:main", "turn a safetensors file into an ONNX, OpenVINO or TensorRT engine"),
 }
 

@@ -1,6 +1,8 @@
 """Detect objects in JPEG files: JSON Lines or COCO results, and pictures with the boxes drawn in.
 
 jpegdeep predict WEIGHTS photos/ -o out
+
+WEIGHTS is a file, or a name of `jpegdeep models`.
 """
 
 from __future__ import annotations
@@ -16,24 +18,31 @@ from typing import Any
 
 from ..data.annotation_lookup import AUTO, GroundTruth
 from ..data.classes import COCO_CATEGORY_IDS, COCO_CLASSES
+from ..data.mjpeg import Frame, is_address, is_stream
+from ..data.shards import is_shard
 from ..errors import DatasetError, ModelError
 from ..inference import writer
 from ..inference.detector import Detector
 from ..inference.sources import expand_sources
+from ..inference.tiles import TiledDetector
 from ..inference.writer import PredictionSummary
 from ..jpeg.reader import Source
+from ..pretrained import weights_file
 from ..utils.files import make_folder, sha256_of
 from ..utils.settings import check_settings
 from .common import load, predictor_parser, print_warnings, progress_bar, run_settings
+from .predict_shards import predict_shards_to
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int | None:
     p = predictor_parser("jpegdeep predict", __doc__)
     p.add_argument("inputs", nargs="+", metavar="INPUT",
-                   help="files, folders (all JPEGs below), patterns in quotes, or - for a list on stdin")  # fmt: skip
+                   help="files, folders (all JPEGs below), patterns in quotes, streams of frames (.mjpeg, .avi, an "
+                   "http address), or - for a list on stdin")  # fmt: skip
     p.add_argument("-o", "--output", metavar="DIR", help="a folder (default: results to standard output)")
-    p.add_argument("--format", choices=("jsonl", "coco"), default="jsonl",
-                   help="of the results; DIR has detections.jsonl in any case")  # fmt: skip
+    p.add_argument("--format", choices=("jsonl", "coco", "parquet"), default="jsonl",
+                   help="of the results; DIR has detections.jsonl in any case, but for parquet: a file for each INPUT, "
+                   "which may be tar shards, 's3://bucket/{0000..0999}.tar', too (docs/scale.md)")  # fmt: skip
     p.add_argument("--pictures", choices=("none", "jpeg", "png"), default="jpeg", help="drawn into DIR/pictures")
     p.add_argument("--show-truth", action="store_true",
                    help="draw the annotation beside: VOC XML beside the picture or in ../Annotations")  # fmt: skip
@@ -42,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--score", type=float, help="keep scores of at least this (default: 0.5)", default=0.5)
     p.add_argument("--top", type=int, metavar="N", help="keep an image's best N")
     p.add_argument("--classes", nargs="+", metavar="CLASS", help="keep these classes")
+    p.add_argument("--tiles", type=int, metavar="N",
+                   help="look at NxN overlapping windows as well, for small objects in large photographs")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     p.add_argument("--overwrite", action="store_true", help="start anew where DIR has a run already")
     args = p.parse_args(argv)
@@ -49,8 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ModelError(f"--top {args.top}: expected at least 1")
     if not args.output and (args.show_truth or args.truth or args.sheet):
         raise ModelError("--show-truth, --truth and --sheet make pictures: they need -o DIR")
+    if args.format == "parquet" or any(map(is_shard, args.inputs)):
+        return predict_shards_to(args, labels=_labels)
     _check_inputs(args.inputs)
     detector = load(Detector, args)
+    if args.tiles is not None:
+        detector = TiledDetector(detector, args.tiles)
     labels = _labels(args.classes, detector.class_names)
     options = {"selection": writer.Selection(args.score, args.top, labels), "strict": args.strict}
     category_ids = list(COCO_CATEGORY_IDS)
@@ -58,9 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         category_ids = list(range(1, len(detector.class_names) + 1))
     summary = (_to_folder if args.output else _to_stdout)(args, detector, category_ids, options)
     done = f", {summary.done_before} of an earlier run" if summary.done_before else ""
+    done += f", {summary.dropped} frames dropped" if summary.dropped else ""
     drawn = f", {len(summary.not_drawn)} not drawn" if summary.not_drawn else ""
     print_warnings(summary.warnings)
     print(f"{summary.images} images{done}; {len(summary.failed)} could not be read{drawn}", file=sys.stderr)
+    return None
 
 
 def _labels(names: list[str] | None, class_names: list[str]) -> tuple[int, ...] | None:
@@ -77,7 +94,7 @@ def _check_inputs(patterns: Sequence[str]) -> None:
     A missing file of a list on standard input is one bad file among others.
     """
     for pattern in patterns:
-        if pattern == "-":
+        if pattern == "-" or (is_stream(pattern) and not os.path.isdir(pattern)):
             continue
         first = next(_inputs([pattern]), None)
         if first is None:
@@ -89,14 +106,14 @@ def _check_inputs(patterns: Sequence[str]) -> None:
         raise DatasetError(f"{pattern}: {wrong}")
 
 
-def _inputs(patterns: Sequence[str]) -> Iterator[Source]:
+def _inputs(patterns: Sequence[str]) -> Iterator[Source | Frame]:
     """All files meant, lazily."""
     for pattern in patterns:
         if pattern == "-":
             for line in sys.stdin:
                 if name := line.rstrip("\n"):
                     yield from expand_sources(name)
-        elif not os.path.lexists(pattern) and glob.has_magic(pattern):
+        elif not os.path.lexists(pattern) and not is_address(pattern) and glob.has_magic(pattern):
             yield from expand_sources(sorted(glob.glob(pattern, recursive=True)))
         else:
             yield from expand_sources(pattern)
@@ -110,17 +127,24 @@ def _shown(predict: Callable[..., PredictionSummary], *arguments: Any, **options
 
 
 def _to_folder(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     folder = make_folder(args.output)
     drawing = None
     if args.pictures != "none":
-        ground_truth = GroundTruth(args.truth or AUTO) if args.truth or args.show_truth else None
+        ground_truth = None
+        if args.truth or args.show_truth:
+            ground_truth = GroundTruth(args.truth or AUTO, options=detector.reader.options)
         drawing = writer.DrawingOptions(folder / writer.PICTURES, args.pictures, ground_truth)
-    settings = run_settings(args, detector) | {
-        "weights_sha256": sha256_of(args.weights), "score": args.score, "top": args.top, "classes": args.classes,
+    with weights_file(args.weights, task=Detector.task) as file:
+        sha256 = sha256_of(file)
+    plain = detector.detector if isinstance(detector, TiledDetector) else detector
+    settings = run_settings(args, plain) | {
+        "weights_sha256": sha256, "score": args.score, "top": args.top, "classes": args.classes,
         "pictures": args.pictures, "show_truth": args.show_truth, "truth": args.truth, "decoder": args.decoder,
     }  # fmt: skip
+    if args.tiles is not None:  # a run of an earlier version, which had none, may be gone on with
+        settings["tiles"] = args.tiles
     check_settings(folder / "run.json", settings, args.overwrite)
     options |= {"drawing": drawing, "overwrite": args.overwrite}
     summary = _shown(writer.predict_to_folder, detector, _inputs(args.inputs), folder, **options)
@@ -134,7 +158,7 @@ def _to_folder(
 
 
 def _to_stdout(
-    args: argparse.Namespace, detector: Detector, category_ids: list[int], options: dict[str, Any]
+    args: argparse.Namespace, detector: Detector | TiledDetector, category_ids: list[int], options: dict[str, Any]
 ) -> PredictionSummary:
     with writer.json_list(sys.stdout.write) if args.format == "coco" else nullcontext() as add:
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, FailedElsewhere, JpegDeepError
 from ..training.config import list_recipes
-from ..training.report import Display
+from ..training.report import Callbacks
 from ..training.run import group_device, make_plan, read_for_all, train
 from ..utils.distributed import process_group
 from .command import EXIT_MISTAKE, Parser
@@ -80,17 +80,17 @@ def _train(args: argparse.Namespace) -> None:
 
         done = train(
             args.config, output=args.output, root=args.root, init=args.init, changes=args.changes, resume=args.resume,
-            display=Display(say, step, checked=checking.update, begin=begin),
+            callbacks=Callbacks(say, step, checked=checking.update, begin=begin),
         )  # fmt: skip
     if first:
         _say(f"{done.folder}: " + ", ".join(f"{name} {value:.4f}" for name, value in done.figures.items()))
 
 
 def _check(args: argparse.Namespace) -> None:
-    draft = read_for_all(args.config, output=args.output, root=args.root, init=args.init, changes=args.changes)
-    with process_group(group_device(draft)) as device, _bar(" images", delay=2) as bar:
-        display = Display(checked=bar.update)
-        plan = make_plan(args.config, draft, writes=False, resume=args.resume, display=display)
+    parsed = read_for_all(args.config, output=args.output, root=args.root, init=args.init, changes=args.changes)
+    with process_group(group_device(parsed)) as device, _bar(" images", delay=2) as bar:
+        callbacks = Callbacks(checked=bar.update)
+        plan = make_plan(args.config, parsed, writes=False, resume=args.resume, callbacks=callbacks)
     if _is_first():
         _say(plan.summary(device))
 

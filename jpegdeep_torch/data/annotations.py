@@ -47,11 +47,15 @@ class DatasetIssues:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, Counter[str]] = field(default_factory=dict)
+    _known: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
     def report(self, kind: str, message: str, name: str | None = None) -> None:
-        """Raises DatasetError(message), or counts it under `kind`."""
+        """Raises DatasetError(message), or counts it under `kind`; once, where several sets have the same picture."""
         if not self.lenient:
             raise DatasetError(message)
+        if (kind, message) in self._known:
+            return
+        self._known.add((kind, message))
         self.counts[kind] += 1
         if name is not None:
             self.names.setdefault(kind, Counter())[name] += 1

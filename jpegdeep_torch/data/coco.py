@@ -177,8 +177,8 @@ def turn_coco(data: dict[str, Any], turns: Mapping[int, int]) -> dict[str, Any]:
     sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in data["images"]}
     images, annotations = [], []
     for entry in data["images"]:
-        height, width = upright_size(sizes[entry["id"]], turns.get(entry["id"], 1))
-        images.append(entry | {"height": height, "width": width})
+        size = upright_size(sizes[entry["id"]], turns.get(entry["id"], 1))
+        images.append(entry | dict(zip(("height", "width"), size)))
     for entry in data["annotations"]:
         turn = turns.get(entry.get("image_id"), 1)
         with suppress(KeyError, TypeError, ValueError):

@@ -21,6 +21,7 @@ from ..jpeg.pixels import DEFAULT_DECODER, decode_on_device
 from ..jpeg.reader import Source
 from ..models import ModelConfig
 from ..presets import Preset, prepare_image
+from .mjpeg import Frame
 from .reading import Clock, InputReader, source_name
 from .shared_buffers import batch_memory, pack, unpack
 
@@ -40,6 +41,7 @@ class Batch:
     errors: (index, JpegError) of sources that could not be read; they are not among the N.
     warnings: what is unusual about sources among the N, by their index, where there is anything.
     stages_ms: the reader's time per stage, for the whole batch.
+    frames: of sources that are frames of a stream, by their indices.
     """
 
     inputs: tuple[Tensor, ...]
@@ -49,6 +51,7 @@ class Batch:
     errors: list[tuple[int, JpegError]] = field(default_factory=list)
     warnings: dict[int, tuple[JpegWarning, ...]] = field(default_factory=dict)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    frames: dict[int, Frame] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -75,6 +78,21 @@ class Batch:
         """Called by DataLoader(pin_memory=True)."""
         self.inputs = tuple(t.pin_memory() for t in self.inputs)
         return self
+
+
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """The images of several batches as one, in order; their indices are kept as they are."""
+    first = batches[0]
+    if first.inputs and first.inputs[0].ndim == 1:
+        inputs = tuple(data for batch in batches for data in batch.inputs)  # encoded files
+    else:
+        inputs = tuple(torch.cat(parts) for parts in zip(*(batch.inputs for batch in batches)))
+    return Batch(
+        inputs,
+        torch.cat([batch.image_sizes for batch in batches]),
+        [index for batch in batches for index in batch.indices],
+        [name for batch in batches for name in batch.names],
+    )
 
 
 def _as_sizes(sizes: Sequence[tuple[int, int]]) -> Tensor:

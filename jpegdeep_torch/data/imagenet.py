@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
+from .dataset import JPEG_SUFFIXES
 
-_SUFFIXES = {".jpg", ".jpeg"}
 _SHOWN = 20  # folders that an error names
 
 
@@ -88,7 +88,7 @@ def read_class_folders(
         raise DatasetError(f"{root}: {len(unknown)} folders are not in {source}: {shown(unknown)}")
     paths, labels = [], []
     for folder in folders:
-        files = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in _SUFFIXES)
+        files = sorted(path for path in (root / folder).iterdir() if path.suffix.lower() in JPEG_SUFFIXES)
         paths += files
         labels += [label_of[folder]] * len(files)
     if not paths:

@@ -78,9 +78,7 @@ class JpegLoader:
         *,
         on_error: str = "raise",
         pin_memory: bool = False,
-        sampler: Iterable[int] | None = None,
     ):
-        """`sampler` gives the indices to read, in its order."""
         if batch_size < 1:
             raise DatasetArgumentError(f"batch size is {batch_size}, expected at least 1")
         if workers < 0:
@@ -94,7 +92,6 @@ class JpegLoader:
             dataset,
             workers,
             batch_size=batch_size,
-            sampler=sampler,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
         )

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from email.parser import HeaderParser
 from typing import BinaryIO
@@ -39,11 +39,20 @@ class Frame:
     number: counted from 0 over all that the stream held, dropped frames and an AVI's empty ones among them.
     time_s: seconds since the first frame: by an AVI's frame rate, or by when the frame came.
     data: the JPEG.
+    stream: the stream's path or address.
+    live: it comes from a stream that does not wait, of which only the newest frame counts.
+    dropped: how many frames were dropped since the one before.
     """
 
     number: int
     time_s: float
-    data: bytes
+    data: bytes = field(repr=False)
+    stream: str = "<bytes>"
+    live: bool = False
+    dropped: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stream}, frame {self.number}"
 
 
 def is_stream(source: object) -> bool:
@@ -79,20 +88,22 @@ def read_frames(source: str | os.PathLike[str], timeout_s: float = 10.0) -> Iter
         for number, time_s, data in _frames_of(stream, content_type):
             now = time.monotonic()
             started = now if started is None else started
-            yield Frame(number, now - started if time_s is None else time_s, data)
+            yield Frame(number, now - started if time_s is None else time_s, data, name)
 
 
 class LiveFrames:
     """The newest frame of a stream, whenever it is asked for; an iterator and a context manager.
 
     A thread reads the stream as fast as it comes.  A frame that was not asked for before the next came is dropped, and
-    counted in `dropped`.  Iteration ends with the stream, or raises the StreamError that it ended with.
+    counted: `dropped` has all of them, and a frame's `dropped` those since the frame before it.  Iteration ends with
+    the stream, or raises the StreamError that it ended with.
     """
 
     def __init__(self, source: str | os.PathLike[str], timeout_s: float = 10.0):
         self.dropped = 0
         self._frames = read_frames(source, timeout_s)
         self._newest: Frame | None = None
+        self._dropped_before = 0
         self._error: Exception | None = None
         self._ended = self._closed = False
         self._changed = threading.Condition()
@@ -113,7 +124,8 @@ class LiveFrames:
             self._changed.wait_for(lambda: self._newest is not None or self._ended)
             frame, self._newest = self._newest, None
             if frame is not None:
-                return frame
+                dropped, self._dropped_before = self.dropped - self._dropped_before, self.dropped
+                return replace(frame, live=True, dropped=dropped)
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
@@ -334,4 +346,4 @@ def frames_in(data: bytes, name: str = "<bytes>") -> Iterator[Frame]:
     """`read_frames` of a stream that is in memory already; without times."""
     stream = _Buffer(io.BytesIO(data), name)
     for number, time_s, jpeg in _frames_of(stream, Message()):
-        yield Frame(number, time_s or 0.0, jpeg)
+        yield Frame(number, time_s or 0.0, jpeg, name)

@@ -53,7 +53,7 @@ def read_start(path: Path) -> bytes:
 
 
 def read_upright_header(path: Path, options: ReadOptions = DEFAULT_OPTIONS) -> JpegHeader:
-    """The header of the upright picture, of the file's first 16 KiB where it is in there: about 0.1 ms.
+    """The header of the upright picture, of the file's first 16 KiB where it is in there: about 0.04 ms.
 
     Raises:
         JpegError: the file cannot be read, or `options` refuse it whatever comes after its header.

@@ -24,10 +24,6 @@ from ..presets import Preset
 STAGES = ("read", "decode", "resize", "reencode")  # what a worker's time goes to; 'decode' is the entropy decoder's too
 
 
-# Of training and of annotations, which are of the stored frame so far: EXIF's orientation is left alone there.
-READ_OPTIONS = ReadOptions(orientation="stored")
-
-
 @dataclass
 class Clock:
     """Milliseconds spent per stage."""

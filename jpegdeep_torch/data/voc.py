@@ -12,9 +12,9 @@ from lxml import etree
 from ..errors import DatasetError, JpegError
 from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from .annotations import AnnotatedImage, DatasetIssues, check_box, make_annotated
+from .dataset import JPEG_SUFFIXES
 from .orientation import find_turns, read_upright_header, size_in, turn_image
 
-_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FIRST_PX = 1.0  # VOC counts pixels from 1
 
@@ -115,7 +115,8 @@ def read_voc(
 
 def find_image(folder: Path, name: str) -> Path | None:
     """The JPEG called `name` in `folder`, whatever the case of its suffix."""
-    return next((path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+    suffixes = (*JPEG_SUFFIXES, *map(str.upper, JPEG_SUFFIXES))
+    return next((path for suffix in suffixes if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
 def read_voc_annotation(

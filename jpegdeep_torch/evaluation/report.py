@@ -23,6 +23,7 @@ from PIL import Image
 from ..data.annotations import AnnotatedImage
 from ..errors import JpegError
 from ..inference.drawing import GROUND_TRUTH_COLOUR, Colour, class_colour, draw_boxes, load_image
+from ..jpeg.options import DEFAULT_OPTIONS, ReadOptions
 from ..utils.files import make_folder, write_text
 from .imagenet import ImageNetResult
 from .matching import FALSE, HIT, ClassMatches
@@ -74,9 +75,17 @@ class CaptionedImage:
 
 
 def false_positives(
-    images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
+    images: Sequence[AnnotatedImage],
+    matches: Sequence[ClassMatches],
+    class_names: Sequence[str],
+    most: int = 24,
+    *,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[CaptionedImage]:
-    """The surest false detections, at most two of an image, each with the object it overlaps most (white)."""
+    """The surest false detections, at most two of an image, each with the object it overlaps most (white).
+
+    options: how the pictures were read that the boxes are of.
+    """
     candidates = [
         (float(match.scores[k]), label, int(k))
         for label, match in enumerate(matches, start=1)
@@ -97,12 +106,17 @@ def false_positives(
             overlap = match.overlaps[k]
             why = f"IoU {overlap:.2f} with the nearest" + (", found already" if overlap >= 0.5 else "")
         detection = match.boxes[k], f"{name} {score:.2f}", class_colour(label)
-        gallery += _drawn(image.path, [*objects, detection], f"{image.name}: {name} {score:.3f}, {why}")
+        gallery += _drawn(image.path, options, [*objects, detection], f"{image.name}: {name} {score:.3f}, {why}")
     return gallery
 
 
 def misses(
-    images: Sequence[AnnotatedImage], matches: Sequence[ClassMatches], class_names: Sequence[str], most: int = 24
+    images: Sequence[AnnotatedImage],
+    matches: Sequence[ClassMatches],
+    class_names: Sequence[str],
+    most: int = 24,
+    *,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[CaptionedImage]:
     """The largest objects that no detection hit (as a share of their image), ignored ones aside."""
     found: set[tuple[int, int]] = set()
@@ -118,12 +132,17 @@ def misses(
     for area, image, k in sorted(missed, key=lambda item: -item[0])[:most]:
         label, name = int(image.labels[k]), class_names[image.labels[k] - 1]
         box = image.boxes[k], name, class_colour(label)
-        gallery += _drawn(image.path, [box], f"{image.name}: {name}, {area:.1%} of the image")
+        gallery += _drawn(image.path, options, [box], f"{image.name}: {name}, {area:.1%} of the image")
     return gallery
 
 
 def wrong_classes(
-    paths: Sequence[Path], result: ImageNetResult, class_names: Sequence[str], most: int = 24
+    paths: Sequence[Path],
+    result: ImageNetResult,
+    class_names: Sequence[str],
+    most: int = 24,
+    *,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[CaptionedImage]:
     """The images whose wrong first prediction was surest."""
     wrong = np.flatnonzero(result.predictions[:, 0] != result.labels)
@@ -131,14 +150,16 @@ def wrong_classes(
     for index in wrong[np.argsort(-result.probabilities[wrong, 0], kind="stable")][:most]:
         said, sure = class_names[result.predictions[index, 0]], result.probabilities[index, 0]
         is_class = class_names[result.labels[index]]
-        gallery += _drawn(paths[index], [], f"{paths[index].name}: is {is_class}, said {said} ({sure:.2f})")
+        gallery += _drawn(paths[index], options, [], f"{paths[index].name}: is {is_class}, said {said} ({sure:.2f})")
     return gallery
 
 
-def _drawn(path: Path, boxes: Sequence[tuple[np.ndarray, str, Colour]], caption: str) -> list[CaptionedImage]:
+def _drawn(
+    path: Path, options: ReadOptions, boxes: Sequence[tuple[np.ndarray, str, Colour]], caption: str
+) -> list[CaptionedImage]:
     """The image with (box, text, colour) drawn in; nothing where it is gone or replaced since it was read."""
     try:
-        image, scale = load_image(path, _IMAGE_PX)
+        image, scale = load_image(path, _IMAGE_PX, options)
     except JpegError:
         return []
     for box, text, colour in boxes:

@@ -57,7 +57,8 @@ class Detector(Predictor):
             class_names: in label order (default: those of VOC or COCO where they are as many, or else '1', '2', ...).
             threshold: detections score more than this (default: `nms.score_threshold`).
             nms: the settings of non-maximum suppression (default: the reference's, with a threshold of 0.01).
-            model, preset, device, backend, precision, batch_size, workers, decoder, read_options, observer: see `Predictor`.
+            model, preset, device, backend, precision, batch_size, workers, decoder, read_options, observer: see
+                `Predictor`.
 
         Raises:
             ModelError: an argument is impossible.

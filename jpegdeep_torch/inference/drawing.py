@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..jpeg import ReadOptions
 from ..jpeg.markers import parse_header
 from ..jpeg.options import DEFAULT_OPTIONS
 from ..jpeg.pixels import DEFAULT_DECODER, decode_rgb
+from ..jpeg.reader import Source
 
 _GOLDEN = 0.618033988749895  # steps of this share of the colour circle stay far apart however many are taken
 GROUND_TRUTH_COLOUR = (255, 255, 255)
@@ -32,7 +32,7 @@ Colour = tuple[int, int, int]  # red, green, blue from 0 to 255
 
 
 def load_image(
-    source: str | os.PathLike[str], most_px: int | None = None, options: ReadOptions = DEFAULT_OPTIONS
+    source: Source, most_px: int | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[Image.Image, float]:
     """Reads a JPEG to draw into.
 
@@ -41,22 +41,21 @@ def load_image(
         options: those that it was read with for a network: the same files are refused, and the same way is up.
 
     Returns:
-        (the image in RGB, its width as a share of the original's).
+        (the image in RGB, its size as a share of the original's).
 
     Raises:
         JpegError: it cannot be read.
     """
-    name = str(source)
+    name = "<bytes>" if isinstance(source, bytes) else str(source)
     data = read_bytes(source, name)
     height, width = parse_header(data, name, options).image_size
-    reduced = most_px is not None and most_px < max(height, width)
-    decoder = "pillow-draft" if reduced else DEFAULT_DECODER  # the first decodes at 1/2, 1/4 or 1/8 where that suffices
-    pixels = decode_rgb(data, name, decoder=decoder, size=most_px or 0, options=options)
-    if reduced:
-        scale = most_px / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return Image.fromarray(pixels), pixels.shape[1] / width
+    if most_px is None or most_px >= max(height, width):
+        return Image.fromarray(decode_rgb(data, name, decoder=DEFAULT_DECODER, options=options)), 1.0
+    # Decoded at 1/2, 1/4 or 1/8 where that suffices.
+    pixels = decode_rgb(data, name, decoder="pillow-draft", size=most_px, options=options)
+    scale = most_px / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)), scale
 
 
 def class_colour(label: int) -> Colour:

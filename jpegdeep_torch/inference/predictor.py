@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from ..backends import get_backend
 from ..data.dataset import Batch, decode_batch, prepare_inputs, read_batch
 from ..data.loader import batch_loader
+from ..data.mjpeg import Frame
 from ..data.reading import InputReader, source_name
 from ..errors import JpegError, ModelError
 from ..jpeg import JpegWarning, ReadOptions
@@ -28,7 +29,7 @@ from ..jpeg.pixels import DEFAULT_DECODER
 from ..jpeg.reader import Source
 from ..models import Network
 from ..presets import Preset, get_preset
-from .sources import Sources, expand_sources
+from .sources import Sources, UntilBroken, expand_sources, is_live
 
 STEPS = ("read", "prepare", "forward", "postprocess")  # of a batch, in the order in which they happen
 ON_ERROR = ("raise", "skip", "report")
@@ -39,11 +40,12 @@ class Prediction:
     """What became of one source: `value`, or the `error` that kept it from being read.
 
     index: the source's place in the stream, counted from 0.
-    name: its path, or '<bytes INDEX>'.
+    name: its path, '<bytes INDEX>', or the stream and the frame's number.
     value: of a Detector or a Classifier, what their `predict` gives for one image.
     image_size: (height, width) in pixels of the original image, the right way up unless the reading options say
         otherwise.
     warnings: what was unusual about a source that was read all the same.
+    frame: of a stream: its number, time and JPEG.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Prediction:
     image_size: tuple[int, int] | None = None
     error: JpegError | None = None
     warnings: tuple[JpegWarning, ...] = ()
+    frame: Frame | None = None
 
 
 class Observer(Protocol):
@@ -78,6 +81,14 @@ class _BySource(Dataset):
 
     def __getitems__(self, items: Sequence[tuple[int, Source, str]]) -> Batch:
         return read_batch(self.reader, items)
+
+
+def _as_item(index: int, source: Source | Frame, frames: dict[int, Frame]) -> tuple[int, Source, str]:
+    """(index, JPEG, name) as `read_batch` takes them; a frame is kept in `frames` meanwhile."""
+    if isinstance(source, Frame):
+        frames[index] = source
+        return index, source.data, str(source)
+    return index, source, source_name(source, index)
 
 
 class Predictor(ABC):
@@ -143,28 +154,50 @@ class Predictor(ABC):
     def read(self, sources: Sources, first_index: int = 0) -> Iterator[Batch]:
         """Batches of what `sources` stands for, in order, read ahead in `workers` processes.
 
-        Memory does not grow with the number of sources.
+        Memory does not grow with the number of sources.  Frames of a live stream are not read ahead: each is a batch
+        of its own, the newest when it is asked for.
 
         Args:
-            sources: a path, a JPEG's bytes, a folder (all JPEGs below it), or several of these.
+            sources: a path, a JPEG's bytes, a folder (all JPEGs below it), a stream of frames (`data.mjpeg`: a file or
+                an http address), or several of these.
             first_index: the first source's index.
 
         Returns:
             Batches of N images, on the CPU: `inputs`, (N, C, H, W) each, uint8 pixels or int16 coefficients, and
             `image_sizes` (N, 2) int64.  N is at most `batch_size`.  What cannot be read stands in a batch's `errors`
             and not among its N, which may be 0: the other steps take an empty batch too.
+
+        Raises:
+            StreamError: a stream of frames broke off; after the batches of what was read.
         """
-        items = ((i, s, source_name(s, i)) for i, s in enumerate(expand_sources(sources), start=first_index))
-        groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
-        start = list(itertools.islice(groups, 2))
-        workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
-        batches = iter(batch_loader(_BySource(self.reader), itertools.chain(start, groups), workers, self.device))
+        expanded = UntilBroken(expand_sources(sources))
+        batches = self._batches(expanded, first_index)
         while True:
             with self._observed("read") as seen:
                 batch = seen[0] = next(batches, None)
             if batch is None:
-                return
+                break
             yield batch
+        expanded.raise_error()
+
+    def _batches(self, sources: Iterator[Source | Frame], first_index: int) -> Iterator[Batch]:
+        numbered = enumerate(sources, start=first_index)
+        frames: dict[int, Frame] = {}
+        for live, run in itertools.groupby(numbered, key=lambda entry: is_live(entry[1])):
+            items = (_as_item(index, source, frames) for index, source in run)
+            for batch in map(self._read_one, items) if live else self._read_ahead(items):
+                here = (*batch.indices, *(index for index, _ in batch.errors))
+                batch.frames = {index: frames.pop(index) for index in here if index in frames}
+                yield batch
+
+    def _read_one(self, item: tuple[int, Source, str]) -> Batch:
+        return read_batch(self.reader, [item])
+
+    def _read_ahead(self, items: Iterator[tuple[int, Source, str]]) -> Iterator[Batch]:
+        groups = iter(lambda: list(itertools.islice(items, self.batch_size)), [])
+        start = list(itertools.islice(groups, 2))
+        workers = self.workers if len(start) > 1 else 0  # one batch is read before a process has started
+        yield from batch_loader(_BySource(self.reader), itertools.chain(start, groups), workers, self.device)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """The network's inputs, (N, C, H, W) each, on `device` in the precision's dtype; of an empty batch ().
@@ -214,6 +247,10 @@ class Predictor(ABC):
             on_error: a source that cannot be read raises its JpegError ('raise'), is left out ('skip'), or gives a
                 Prediction with `error` ('report').
             first_index: the first source's index.
+
+        Raises:
+            JpegError: with on_error='raise'.
+            StreamError: a stream of frames broke off; after the predictions for what was read.
         """
         if on_error not in ON_ERROR:
             raise ModelError(f"on_error is {on_error!r}, expected one of {', '.join(ON_ERROR)}")
@@ -229,9 +266,10 @@ class Predictor(ABC):
     __call__ = predict
 
     def _stream(self, sources: Sources, on_error: str, first_index: int) -> Iterator[Prediction]:
-        """Runs the next batch's network before it fetches a batch's predictions."""
+        """Runs the next batch's network before it fetches a batch's predictions, but for frames of a live stream."""
         behind = None
-        for batch in self.read(sources, first_index):
+        batches = UntilBroken(self.read(sources, first_index))
+        for batch in batches:
             _check(batch, on_error)
             inputs = self.prepare(batch)
             _check(batch, on_error)  # again: files that were left encoded have been decoded only now
@@ -239,8 +277,12 @@ class Predictor(ABC):
             if behind is not None:
                 yield from self._finish(*behind, on_error)
             behind = launched
+            if any(map(is_live, batch.frames.values())):
+                yield from self._finish(*behind, on_error)
+                behind = None
         if behind is not None:
             yield from self._finish(*behind, on_error)
+        batches.raise_error()
 
     def _launch(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
         """Starts the network -> (outputs, the event after them on a GPU)."""
@@ -256,13 +298,13 @@ class Predictor(ABC):
     def _finish(self, batch: Batch, outputs: tuple[Tensor, ...], event: Any, on_error: str) -> Iterator[Prediction]:
         values = self._fetch(outputs, event, batch.image_sizes)
         rows = zip(batch.indices, batch.names, values, batch.image_sizes.tolist(), strict=True)
-        warnings = batch.warnings
+        warnings, frame_of = batch.warnings, batch.frames.get
         predictions = [
-            Prediction(index, name, value, tuple(size), warnings=warnings.get(index, ()))
-            for index, name, value, size in rows
+            Prediction(i, name, value, tuple(size), warnings=warnings.get(i, ()), frame=frame_of(i))
+            for i, name, value, size in rows
         ]
         if on_error == "report":
-            predictions += [Prediction(index, error.name, error=error) for index, error in batch.errors]
+            predictions += [Prediction(i, error.name, error=error, frame=frame_of(i)) for i, error in batch.errors]
         yield from sorted(predictions, key=lambda prediction: prediction.index)
 
     def _fetch(self, outputs: tuple[Tensor, ...], event: Any, image_sizes: Tensor) -> list[Any]:

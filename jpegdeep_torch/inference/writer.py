@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..data.annotation_lookup import GroundTruth
 from ..data.coco import coco_results, rounded_detections
-from ..errors import DatasetError
+from ..data.mjpeg import Frame
+from ..errors import DatasetError, StreamError
 from ..jpeg import JpegWarning, ReadOptions, WarningCounts
 from ..jpeg.reader import Source
 from ..utils.files import written_whole
@@ -27,6 +28,8 @@ from .detector import Detector
 from .drawing import JPEG_QUALITY, contact_sheets, draw_detections, draw_ground_truth, load_image, side_by_side
 from .journal import Journal, read_lines
 from .predictor import Prediction
+from .sources import UntilBroken, is_live
+from .tiles import TiledDetector
 
 RESULTS, PICTURES = "detections.jsonl", "pictures"
 _DRAWING_THREADS = 4  # Pillow decodes and encodes without holding Python's lock
@@ -69,9 +72,9 @@ class DrawingOptions:
     format: str = "jpeg"
     ground_truth: GroundTruth | None = None
 
-    def path(self, index: int, name: str) -> Path:
+    def path(self, index: int, line: dict[str, Any]) -> Path:
         """Where the image goes; numbered, so that files of one name in several folders stay apart and in order."""
-        return self.folder / f"{index:06d}_{Path(name).stem}{'.jpg' if self.format == 'jpeg' else '.png'}"
+        return self.folder / f"{index:06d}_{image_id(line)}{'.jpg' if self.format == 'jpeg' else '.png'}"
 
 
 @dataclass
@@ -83,6 +86,7 @@ class PredictionSummary:
     failed: (name, reason) of each that could not be read.
     not_drawn: (name, reason) of each that was read, but could not be drawn in this run.
     warnings: of the files that were read.
+    dropped: how many frames of live streams were dropped.
     """
 
     images: int = 0
@@ -90,27 +94,38 @@ class PredictionSummary:
     failed: list[tuple[str, str]] = field(default_factory=list)
     not_drawn: list[tuple[str, str]] = field(default_factory=list)
     warnings: WarningCounts = field(default_factory=WarningCounts)
+    dropped: int = 0
 
 
 def to_json(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """What a line of the results says of one file; numbers as `rounded_detections` has them."""
+    """What a line of the results says of one file or frame; numbers as `rounded_detections` has them."""
+    frame = prediction.frame
+    source: dict[str, Any] = {"file": prediction.name}
+    if frame is not None:
+        source = {"file": frame.stream, "frame": frame.number, "time_s": round(frame.time_s, 6)}
     if prediction.error is not None:
-        return {"file": prediction.name, "error": prediction.error.reason}
+        return source | {"error": prediction.error.reason}
     found = [
         {"label": label, "class": class_names[label - 1], "score": score, "box": box}
         for box, score, label in rounded_detections(prediction.value)
     ]
     assert prediction.image_size is not None  # as of every prediction without an error
     height, width = prediction.image_size
-    line = {"file": prediction.name, "height": height, "width": width, "detections": found}
+    line = source | {"height": height, "width": width, "detections": found}
     if prediction.warnings:
         line["warnings"] = [warning.message for warning in prediction.warnings]
     return line
 
 
+def image_id(line: dict[str, Any]) -> str:
+    """What COCO's results and pictures call a line's image: its file's name without suffix, with a frame's number."""
+    stem = Path(line["file"]).stem
+    return f"{stem}_{line['frame']:06d}" if "frame" in line else stem
+
+
 def to_coco(line: dict[str, Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO's results from a line.  An image's id is its file's name without suffix: a number where it is one."""
-    stem, found = Path(line["file"]).stem, line.get("detections", ())
+    """COCO's results from a line.  An image's id is `image_id`: a number where it is one."""
+    stem, found = image_id(line), line.get("detections", ())
     columns = {"boxes": [item["box"] for item in found], "scores": [item["score"] for item in found]}
     columns["labels"] = [item["label"] for item in found]
     return coco_results([columns], [int(stem) if stem.isascii() and stem.isdigit() else stem], category_ids)
@@ -132,8 +147,8 @@ def json_list(write: Callable[[str], Any]) -> Iterator[Callable[[Iterable[Any]],
 
 
 def predict(
-    detector: Detector,
-    sources: Iterable[Source],
+    detector: Detector | TiledDetector,
+    sources: Iterable[Source | Frame],
     write: Callable[[list[dict[str, Any]]], None],
     *,
     selection: Selection = Selection(),
@@ -155,6 +170,10 @@ def predict(
         on_error: is called with the name of a file that cannot be read or drawn, and the reason.
         progress: is called with the number of images of each batch.
         before: what an earlier part of the run came to, which is added to.
+
+    Raises:
+        JpegError: with `strict`.
+        StreamError: a stream of frames broke off; after what was read has been handed over.
     """
     summary = before or PredictionSummary()
     waiting: deque[list[tuple[Prediction, Future | None]]] = deque()
@@ -172,9 +191,10 @@ def predict(
                 on_error(prediction.name, reason)
         write([to_json(prediction, detector.class_names) for prediction, _ in batch])
         summary.images += len(batch)
+        summary.dropped += sum(prediction.frame.dropped for prediction, _ in batch if prediction.frame is not None)
         progress(len(batch))
 
-    stream = detector.stream(sources, "raise" if strict else "report", first_index)
+    stream = UntilBroken(detector.stream(sources, "raise" if strict else "report", first_index))
     kept = (p if p.error is not None else replace(p, value=selection(p.value)) for p in stream)
     with ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="draw") as threads:
 
@@ -183,12 +203,15 @@ def predict(
                 return None
             return threads.submit(_draw, prediction, detector.class_names, drawing, detector.reader.options)
 
-        while batch := list(itertools.islice(kept, detector.batch_size)):
+        for first in kept:
+            others = 0 if is_live(first.frame) else detector.batch_size - 1
+            batch = [first, *itertools.islice(kept, others)]
             waiting.append([(prediction, drawn(prediction)) for prediction in batch])
-            if len(waiting) > 2:
+            while len(waiting) > 2 or (waiting and all(job is None or job.done() for _, job in waiting[0])):
                 commit()
         while waiting:
             commit()
+    stream.raise_error()
     return summary
 
 
@@ -196,7 +219,7 @@ def _draw(
     prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
 ) -> str | None:
     """Draws one image -> what went wrong, if anything: the detections are worth keeping without it."""
-    path = drawing.path(prediction.index, prediction.name)
+    path = drawing.path(prediction.index, to_json(prediction, class_names))
     temporary = path.with_name(f".{path.name}.tmp")
     assert prediction.image_size is not None  # as of every prediction without an error
     try:
@@ -212,7 +235,8 @@ def _draw(
 def _draw_into(
     path: Path, prediction: Prediction, class_names: Sequence[str], drawing: DrawingOptions, options: ReadOptions
 ) -> None:
-    image, scale = load_image(prediction.name, MOST_DRAWN_PX, options)
+    jpeg = prediction.name if prediction.frame is None else prediction.frame.data
+    image, scale = load_image(jpeg, MOST_DRAWN_PX, options)
     objects = drawing.ground_truth.objects(prediction.name) if drawing.ground_truth is not None else None
     beside = [] if objects is None else [draw_ground_truth(image.copy(), *objects, class_names, scale)]
     whole = side_by_side([draw_detections(image, prediction.value, class_names, scale), *beside])
@@ -220,8 +244,8 @@ def _draw_into(
 
 
 def predict_to_folder(
-    detector: Detector,
-    sources: Iterable[Source],
+    detector: Detector | TiledDetector,
+    sources: Iterable[Source | Frame],
     folder: str | os.PathLike[str],
     *,
     drawing: DrawingOptions | None = None,
@@ -235,7 +259,8 @@ def predict_to_folder(
         options: `selection`, `strict`, `on_error` and `progress` of `predict`.
 
     Raises:
-        DatasetError: the folder has a run over other sources.
+        DatasetError: the folder has a run over other sources, or any run where the first source is a live stream.
+        StreamError: a stream of frames broke off.  The results are there, of what was read.
     """
     folder = Path(folder)
     if drawing is not None:
@@ -244,24 +269,31 @@ def predict_to_folder(
             left_over.unlink()
     sources = iter(sources)
     with Journal(folder / RESULTS, detector.batch_size, overwrite) as journal:
-        summary, there = (
-            PredictionSummary(done_before=journal.lines),
-            itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines)),
-        )
-        for place, (line, name) in enumerate(there, start=1):
-            if line is None or name is None or line["file"] != name:
-                other = f"there {line['file'] if line else 'nothing'}, now {name or 'nothing'!s} in place {place}"
+        summary = PredictionSummary(done_before=journal.lines)
+        there = itertools.zip_longest(journal.read(), itertools.islice(sources, journal.lines))
+        for place, (line, source) in enumerate(there, start=1):
+            if line is None or source is None or is_live(source) or _source_of(line) != str(source):
+                was, now = "nothing" if line is None else _source_of(line), "nothing" if source is None else str(source)
+                other = f"there {was}, now {now} in place {place}"
                 raise DatasetError(
                     f"{folder}: holds a run of other files ({other}); choose another folder, or overwrite"
                 )
             if "error" in line:
-                summary.failed.append((line["file"], line["error"]))
+                summary.failed.append((_source_of(line), line["error"]))
             summary.warnings.add(line["file"], map(JpegWarning, line.get("warnings", ())))
-        predict(
-            detector, sources, journal.append, drawing=drawing, first_index=journal.lines, before=summary, **options
-        )
+        options |= {"drawing": drawing, "first_index": journal.lines, "before": summary}
+        try:
+            predict(detector, sources, journal.append, **options)
+        except StreamError:
+            journal.finish()
+            raise
         journal.finish()
     return summary
+
+
+def _source_of(line: dict[str, Any]) -> str:
+    """The source of a line, as `str` has it."""
+    return str(Frame(line["frame"], 0.0, b"", line["file"])) if "frame" in line else line["file"]
 
 
 def write_coco(folder: str | os.PathLike[str], category_ids: Sequence[int]) -> Path:
@@ -277,7 +309,7 @@ def write_contact_sheets(folder: str | os.PathLike[str], drawing: DrawingOptions
     """`folder`/contact_sheet_001.jpg ... of all images that the run drew."""
     paths = []
     lines = enumerate(read_lines(Path(folder) / RESULTS))
-    images = (drawing.path(index, line["file"]) for index, line in lines if "error" not in line)
+    images = (drawing.path(index, line) for index, line in lines if "error" not in line)
     for number, sheet in enumerate(contact_sheets(path for path in images if path.is_file()), start=1):
         paths.append(Path(folder) / f"contact_sheet_{number:03d}.jpg")
         with written_whole(paths[-1]) as temporary:

@@ -38,7 +38,7 @@ class Axis:
     halve: whether the canvas's samples are averaged in pairs (chroma of 4:2:0).
     repeat_pixels: what fills up the last block of a halved axis: the last pixel of the canvas (libjpeg's compressor,
         horizontally) or the last average (vertically).
-    antialias: whether the resampler widens its triangle when it shrinks.
+    filter: the resampler, one of FILTERS or 'two-nearest'.
     """
 
     image_px: int
@@ -52,7 +52,7 @@ class Axis:
     canvas_px: int
     halve: bool
     repeat_pixels: bool
-    antialias: bool
+    filter: str
 
 
 def axis_blocks(axis: Axis) -> tuple[int, int]:
@@ -71,23 +71,38 @@ def axis_matrix(axis: Axis) -> np.ndarray:
     return matrix
 
 
+def sample_matrix(axis: Axis) -> np.ndarray:
+    """float64 (canvas pixels, 8 * input blocks): S alone, from the component's samples to the canvas."""
+    output_blocks, input_blocks = axis_blocks(axis)
+    matrix = np.zeros((8 * output_blocks, 8 * input_blocks))
+    for o in range(output_blocks):
+        first, rows = _sample_rows(axis, o)
+        matrix[8 * o : 8 * o + 8, first : first + rows.shape[1]] = rows
+    return matrix[: axis.canvas_px]
+
+
 def _piece(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
     """What of an output block's 8 rows is not zero: (its first input block, (8, 8 * input blocks))."""
-    placed = _canvas_pixels(axis, output_block) - axis.before_px  # (2, 8)
-    inside = (placed >= 0) & (placed < axis.place_px)
-    if not inside.any():
-        return 0, np.zeros((8, 0))
-    used_px = axis.stop_px - axis.start_px
-    low, weights = _resampler(np.clip(placed, 0, axis.place_px - 1), used_px, axis.place_px, axis.antialias)
-    rows = (weights * inside[..., None]).mean(axis=0)  # over pixels low, low + 1, ... of the part that is used
-    if axis.flip:
-        low, rows = used_px - low - rows.shape[1], rows[:, ::-1]
-    first_sample, rows = _over_samples(rows, axis.start_px + low, axis)
+    first_sample, rows = _sample_rows(axis, output_block)
     # Samples by which the encoder filled up its last block are in its coefficients, and nothing is made of them.
     first_block, end_block = first_sample // 8, -(-(first_sample + rows.shape[1]) // 8)
     padded = np.zeros((8, 8 * (end_block - first_block)))
     padded[:, first_sample - 8 * first_block :][:, : rows.shape[1]] = rows
     return first_block, DCT @ (padded.reshape(-1, 8) @ DCT.T).reshape(8, -1)
+
+
+def _sample_rows(axis: Axis, output_block: int) -> tuple[int, np.ndarray]:
+    """The same over samples instead of coefficients, before any DCT: (the first sample, (8, samples))."""
+    placed = _canvas_pixels(axis, output_block) - axis.before_px  # (2, 8)
+    inside = (placed >= 0) & (placed < axis.place_px)
+    if not inside.any():
+        return 0, np.zeros((8, 0))
+    used_px = axis.stop_px - axis.start_px
+    low, weights = _resampler(np.clip(placed, 0, axis.place_px - 1), used_px, axis.place_px, axis.filter)
+    rows = (weights * inside[..., None]).mean(axis=0)  # over pixels low, low + 1, ... of the part that is used
+    if axis.flip:
+        low, rows = used_px - low - rows.shape[1], rows[:, ::-1]
+    return _over_samples(rows, axis.start_px + low, axis)
 
 
 def _canvas_pixels(axis: Axis, output_block: int) -> np.ndarray:
@@ -105,22 +120,42 @@ def _canvas_pixels(axis: Axis, output_block: int) -> np.ndarray:
     return np.minimum(pixels, axis.canvas_px - 1)
 
 
-def _resampler(rows: np.ndarray, in_px: int, out_px: int, antialias: bool) -> tuple[int, np.ndarray]:
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys's cubic convolution with a = -1/2 (1981)."""
+    x = np.abs(x)
+    return np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
+
+
+FILTERS = {  # Pillow's: half the width in pixels, and the weight at a distance
+    "bilinear": (1.0, lambda x: np.maximum(0, 1 - np.abs(x))),
+    "bicubic": (2.0, _cubic),
+    "lanczos": (3.0, lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)),
+    "box": (0.5, lambda x: np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)),
+}
+
+
+def _resampler(rows: np.ndarray, in_px: int, out_px: int, filter: str) -> tuple[int, np.ndarray]:
     """Those rows of the resampler's matrix: the first column that is not zero in all, and float64 (*rows.shape, n).
 
-    Pixel centres lie at half pixels and edges are clamped.  Without antialiasing: two taps, as cv2's INTER_LINEAR and
-    torch's interpolate(mode='bilinear', align_corners=False) have.  With it: a triangle as wide as the scale when
-    shrinking, its taps beyond the edges left out, as Pillow's and torch's antialias=True have.
+    Pixel centres lie at half pixels.  'two-nearest': bilinear between two pixels, edges clamped, as cv2's INTER_LINEAR
+    and torch's interpolate(mode='bilinear', align_corners=False) have.  The filters, which widen with the scale when
+    shrinking: taps beyond the edges are left out, as in Pillow and in torch's antialias=True.
     """
     scale = in_px / out_px
     centre = (rows + 0.5) * scale
-    if antialias and scale > 1:
-        low, high = max(0, int(np.floor(centre.min() - scale))), min(in_px, int(np.ceil(centre.max() + scale)))
-        weights = np.maximum(0, 1 - np.abs(np.arange(low, high) + 0.5 - centre[..., None]) / scale)
-        return low, weights / weights.sum(axis=-1, keepdims=True)
-    source = np.clip(centre - 0.5, 0, in_px - 1)
-    low, high = int(source.min()), min(in_px, int(source.max()) + 2)
-    return low, np.maximum(0, 1 - np.abs(np.arange(low, high) - source[..., None]))
+    if filter == "two-nearest" or (filter == "bilinear" and scale <= 1):
+        source = np.clip(centre - 0.5, 0, in_px - 1)
+        low, high = int(source.min()), min(in_px, int(source.max()) + 2)
+        return low, np.maximum(0, 1 - np.abs(np.arange(low, high) - source[..., None]))
+    support, weight = FILTERS[filter]
+    widening = max(scale, 1.0)
+    support *= widening
+    low, high = max(0, int(np.floor(centre.min() - support))), min(in_px, int(np.ceil(centre.max() + support)))
+    # In the order of Pillow's sums: where a box ends on a pixel's centre, the last bit decides.
+    pixels, centre = np.arange(low, high), centre[..., None]
+    weights = weight((pixels - centre + 0.5) * (1 / widening))
+    weights *= (pixels >= np.floor(centre - support + 0.5)) & (pixels < np.floor(centre + support + 0.5))
+    return low, weights / weights.sum(axis=-1, keepdims=True)
 
 
 def _over_samples(rows: np.ndarray, first_px: int, axis: Axis) -> tuple[int, np.ndarray]:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass, field
 
 from ..errors import JpegError
+from .native import native_module
 from .options import DEFAULT_OPTIONS, ReadOptions
 from .orientation import exif_orientation, upright_size
 from .signatures import describe_non_jpeg
@@ -93,6 +94,36 @@ def parse_header(data: bytes, name: object = "<bytes>", options: ReadOptions = D
     Raises:
         JpegError: `data` is no JPEG, has no picture in it, is of a kind that cannot be read, or larger than allowed.
     """
+    return _ordinary_header(data, options) or _any_header(data, name, options)
+
+
+def _ordinary_header(data: bytes, options: ReadOptions) -> JpegHeader | None:
+    """The native part's, which says in a tenth of the time what `_any_header` would; None where it finds anything unusual.
+
+    Without the segments that state restart intervals: they are of no interest where there are restart markers.
+    """
+    native = native_module()
+    found = None if native is None else native.ordinary_header(data)
+    if found is None:
+        return None
+    stored_size, ids, sampling, progressive, several_scans, jfif, adobe, exif, scan_start = found
+    orientation = 1 if exif is None or options.orientation == "stored" else exif_orientation(exif)
+    header = JpegHeader(
+        *upright_size(stored_size, orientation),
+        8,
+        sampling,
+        progressive,
+        False,
+        several_scans,
+        _colour(ids, jfif, adobe),
+        orientation,
+        scan_start,
+    )
+    return None if header.memory_needed() / 1e6 > min(options.max_memory_mb, _BELIEVED_MB) else header
+
+
+def _any_header(data: bytes, name: object, options: ReadOptions) -> JpegHeader:
+    """`parse_header`, whatever the file."""
     if data[:2] != b"\xff\xd8":
         raise JpegError(name, describe_non_jpeg(data))
     frame: tuple | None = None

@@ -24,6 +24,7 @@ from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .orientation import TURNS, Turn, turn_upright
 
 _LARGEST_RESIZED_PX = 1 << 24  # of a picture that is resized whole before its middle is cut out
+_LARGEST_COPIED_PX = 1 << 24  # of a picture that a library decodes: Pillow holds about 14 bytes per pixel
 _LARGEST_ON_DEVICE_PX = 1 << 25  # of a picture that nvJPEG decodes; as floating point it takes 400 MB
 
 
@@ -80,7 +81,7 @@ def decode_rgb(
 
     The same files are refused as of coefficients, whatever the decoder.  'native' says so while it decodes; for the
     others the entropy coding is decoded first.  torchvision prints warnings: files that have some go
-    to Pillow instead.
+    to Pillow instead.  Pictures of more than 16 megapixels go to 'native' where it was built, which holds one copy.
 
     Args:
         data: the file.
@@ -98,6 +99,7 @@ def decode_rgb(
         raise ModelError(f"unknown decoder {decoder!r}: expected one of {', '.join(DECODERS)}")
     opened = open_jpeg(data, name, options)
     header = opened.header
+    decoder = "native" if _is_large(header, decoder, size) else decoder
     if decoder == "native" and native_module() is not None and header.components != 4:
         pixels = opened.decode("pixels", *TURNS[header.orientation])
     else:
@@ -106,6 +108,11 @@ def decode_rgb(
     if warnings is not None:
         warnings += opened.warnings
     return pixels
+
+
+def _is_large(header: JpegHeader, decoder: str, size: int) -> bool:
+    reduces = decoder == "pillow-draft" and 0 < 2 * size <= min(header.image_size)
+    return header.height * header.width > _LARGEST_COPIED_PX and not reduces
 
 
 def _decode(opened: OpenedJpeg, decoder: str, size: int) -> np.ndarray:

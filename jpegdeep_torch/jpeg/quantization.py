@@ -8,6 +8,7 @@ import numpy as np
 
 # Y, Cb and Cr from R, G and B, of 255.  In libjpeg's (jccolor.c) form: these digits are what it works from.
 FROM_RGB = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.0))  # and back (jdcolor.c)
 
 # Tables K.1 and K.2.
 _LUMA = (

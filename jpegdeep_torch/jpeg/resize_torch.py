@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -45,7 +45,7 @@ def resize_batch(
     outputs = [torch.zeros(len(batch), *grid, 64, device=device) for grid in (luma_grid, chroma_grid, chroma_grid)]
     for component, (output, members) in enumerate(zip(outputs, (everyone, coloured, coloured))):
         if members:
-            planes = [_plane(batch[i], component, device) for i in members]
+            planes = [plane_on_device(batch[i], component, device) for i in members]
             pairs, own = [axes[i][component] for i in members], [resizes[i] for i in members]
             output[list(members)] = _resize_component(planes, pairs, own, component)
     for i in set(everyone) - set(coloured):
@@ -60,7 +60,7 @@ def resize_batch(
     return luma, chroma
 
 
-def _plane(planes: Planes, component: int, device: torch.device) -> torch.Tensor:
+def plane_on_device(planes: Planes, component: int, device: torch.device) -> torch.Tensor:
     """(rows, columns, 64) on the device, transposed where the upright picture is; mirrors are the axes' work."""
     plane = torch.from_numpy(planes.coefficients[component]).to(device)
     if TURNS[planes.orientation].transpose:
@@ -75,6 +75,20 @@ def _resize_component(
     device = planes[0].device
     offsets = torch.tensor([resize.dc_offset(component) for resize in resizes], device=device)
     last = torch.tensor([(r.final_offset(component), r.final_gain(component)) for r in resizes], device=device)
+    result = resize_axes(planes, axes, offsets, _axis_tensor)
+    result = result.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).permute(0, 1, 3, 2, 4).flatten(3)
+    result[..., 0] += last[:, 0, None, None]
+    return result * last[:, 1, None, None, None]
+
+
+def resize_axes(
+    planes: list[torch.Tensor], axes: Pairs, offsets: torch.Tensor, matrix: Callable[[Axis, torch.device], torch.Tensor]
+) -> torch.Tensor:
+    """Float32 (N, output rows, output columns): `matrix` of each plane's axes, down and across, times the planes.
+
+    offsets: (N,), taken off each plane's DCs before.
+    """
+    device = planes[0].device
     rows, columns = (max(plane.shape[i] for plane in planes) for i in (0, 1))
     padded = torch.zeros(len(planes), rows, columns, 64, device=device)
     for slot, plane, offset in zip(padded, planes, offsets):
@@ -82,21 +96,17 @@ def _resize_component(
         slot[: plane.shape[0], : plane.shape[1], 0] -= offset
     # (N, 8 * rows, 8 * columns): frequencies beside their block's, so that an axis is one matrix product.
     spread = padded.view(-1, rows, columns, 8, 8).permute(0, 1, 3, 2, 4).reshape(-1, 8 * rows, 8 * columns)
-    vertical = _stack([pair[0] for pair in axes], 8 * rows, device)
-    horizontal = _stack([pair[1] for pair in axes], 8 * columns, device)
-    result = vertical @ (spread @ horizontal.mT)
-    result = result.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).permute(0, 1, 3, 2, 4).flatten(3)
-    result[..., 0] += last[:, 0, None, None]
-    return result * last[:, 1, None, None, None]
+    vertical = _stack([matrix(pair[0], device) for pair in axes], 8 * rows, device)
+    horizontal = _stack([matrix(pair[1], device) for pair in axes], 8 * columns, device)
+    return vertical @ (spread @ horizontal.mT)
 
 
-def _stack(axes: list[Axis], width: int, device: torch.device) -> torch.Tensor:
-    """The matrices as one (N or 1, 8 * output blocks, width), zero where a file is smaller than the largest."""
-    if len(set(axes)) == 1:
-        axes = axes[:1]
-    stacked = torch.zeros(len(axes), _axis_tensor(axes[0], device).shape[0], width, device=device)
-    for slot, axis in zip(stacked, axes):
-        matrix = _axis_tensor(axis, device)
+def _stack(matrices: list[torch.Tensor], width: int, device: torch.device) -> torch.Tensor:
+    """One (N or 1, output rows, width), zero where a file is smaller than the largest."""
+    if len({id(matrix) for matrix in matrices}) == 1:
+        matrices = matrices[:1]
+    stacked = torch.zeros(len(matrices), matrices[0].shape[0], width, device=device)
+    for slot, matrix in zip(stacked, matrices):
         slot[:, : matrix.shape[1]] = matrix
     return stacked
 

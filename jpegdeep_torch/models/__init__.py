@@ -27,6 +27,7 @@ __all__ = [
     "Network",
     "checked_scales",
     "create_model",
+    "initialise",
     "list_models",
     "model_config",
     "model_from_file",
@@ -124,11 +125,12 @@ def _build(config: ModelConfig, seed: int | None = None) -> Network:
             torch.manual_seed(seed)
         model = kind(config)
         if not next(model.parameters()).is_meta:  # where there is nothing to fill, drawing numbers only takes time
-            model.apply(_initialise)
+            model.apply(initialise)
     return model.to(memory_format=torch.channels_last)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Fresh weights for one layer, drawn from PyTorch's global generator."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # he_normal, as the reference
         if module.bias is not None:

@@ -57,6 +57,11 @@ class InvertedResidual(nn.Module):
         self.project = nn.Conv2d(inner, channels, 1, bias=False)
         self.project_bn = nn.BatchNorm2d(channels)
 
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """Whose weights of zero make a block of stride 1 add nothing."""
+        return self.project_bn
+
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.expand_bn(self.expand(x)))
         y = F.relu(self.spread_bn(self.spread(y)))

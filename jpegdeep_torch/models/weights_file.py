@@ -27,6 +27,14 @@ from .config import ANCHOR_CLIPS, ANCHOR_STEPS, PUBLISHED_RULES, BoxRules
 FORMAT_VERSION = "1"
 # What makes a weights file of a file that ends so.
 _CONVERTERS = {".h5": "convert_keras", ".hdf5": "convert_keras", ".keras": "convert_keras", ".pth": "convert_torch"}
+CARD_FIELDS = {  # of a model card (arXiv 1810.03993), in its order
+    "task": "what the weights find, and in what",
+    "data": "what they were trained on",
+    "credit": "who is named where they are used",
+    "licence": "of data and weights",
+    "figures": "how good they are, and how that was measured",
+    "limits": "what they are not for",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class WeightsInfo:
 
     coefficients: 'native' or 'reencode', where the file says which of them the weights were trained for.
     mean: in place of the preset's, in the order of its channels.
+    card: of trained weights: what to know before one uses them, by CARD_FIELDS.
     """
 
     model: str
@@ -48,6 +57,7 @@ class WeightsInfo:
     coefficients: str | None = None
     mean: tuple[float, ...] | None = None
     box_rules: BoxRules = PUBLISHED_RULES
+    card: Mapping[str, str] | None = None
 
     def preparation(self, coefficients: str | None = None) -> Preset:
         """How images become inputs of these weights; `coefficients` takes the place of their own."""
@@ -69,6 +79,7 @@ class WeightsInfo:
             "coefficients": self.coefficients,
             "mean": json.dumps(self.mean) if self.mean else None,
             "box_rules": json.dumps(dataclasses.asdict(self.box_rules)) if self.box_rules != PUBLISHED_RULES else None,
+            "card": json.dumps(dict(self.card), ensure_ascii=False) if self.card else None,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -83,7 +94,7 @@ class WeightsInfo:
             )
         try:
             scales, names = metadata.get("anchor_scales"), metadata.get("class_names")
-            mean = metadata.get("mean")
+            mean, card = metadata.get("mean"), metadata.get("card")
             info = cls(
                 model=metadata["model"],
                 num_classes=int(metadata["num_classes"]),
@@ -96,8 +107,9 @@ class WeightsInfo:
                 coefficients=current_name(metadata.get("coefficients", metadata.get("dct"))),
                 mean=tuple(float(m) for m in json.loads(mean)) if mean else None,
                 box_rules=BoxRules(**json.loads(metadata.get("box_rules", "{}"))),
+                card={str(k): str(v) for k, v in json.loads(card).items()} if card else None,
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its metadata cannot be read ({type(error).__name__}: {error})") from None
         if info.preset not in PRESETS:
             raise CheckpointError(f"{path}: unknown preset {info.preset!r}, expected one of {', '.join(PRESETS)}")
@@ -115,12 +127,17 @@ class WeightsInfo:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], info: WeightsInfo) -> None:
+    """Writes contiguous tensors as `write_safetensors` does."""
+    write_safetensors(tensors, path, info.to_metadata())
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
     """Writes contiguous tensors; the file appears only when it is complete.
 
-    The same tensors and `info` give the same bytes each time.
+    The same tensors and metadata give the same bytes each time.
     """
     with written_whole(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=info.to_metadata())
+        save_file(dict(tensors), temporary, metadata=metadata)
         _sort_metadata(temporary)
 
 
@@ -179,7 +196,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> WeightsInfo:
         if wrong:
             name = getattr(getattr(model, "config", None), "name", type(model).__name__)
             raise CheckpointError(f"{path}: does not fit {name} ({len(wrong)} differences): {listed(wrong)}")
-        loaded = {key: file.get_tensor(key) for key in state}
+        # A file may hold kernels in half precision (see `weights.save_half`).
+        loaded = {key: file.get_tensor(key).to(value.dtype) for key, value in state.items()}
         # assign: a network on the meta device has no memory to copy into
         model.load_state_dict(loaded, strict=False, assign=any(v.is_meta for v in state.values()))
     return info

@@ -13,7 +13,9 @@ import torch
 
 from ..models import Network, model_config
 from ..models import create_model as create_from_file
+from ..weights import WeightsInfo
 from ..weights import load_model as load_file
+from ..weights import read_info as read_info_of_file
 from .table import find_weights, is_name
 
 _Arguments = ParamSpec("_Arguments")
@@ -55,6 +57,15 @@ def load_model(
     """
     with weights_file(source, task=task) as path:
         return load_file(path, device)
+
+
+def read_info(source: str | os.PathLike[str], *, model: str | None = None, task: str | None = None) -> WeightsInfo:
+    """What weights say of themselves: of a file, or of weights that have a name, without reading the weights.
+
+    model, task: see `find_weights`.  Raises ModelError and CheckpointError as `load_model`.
+    """
+    with weights_file(source, model, task) as path:
+        return read_info_of_file(path)
 
 
 def _with_names(build: Callable[_Arguments, Network]) -> Callable[_Arguments, Network]:

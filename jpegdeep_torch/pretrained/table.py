@@ -6,6 +6,7 @@ To add weights that this package brings along, put the safetensors file into `pr
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-from ..models import MODELS
+from ..models import MODELS, model_from_file
+from ..models.stem_file import load_stem, put_on_stem
 from ..torch_checkpoints import convert_torchvision
 from ..torch_checkpoints.networks import NETWORKS, TorchNetwork
+from ..weights import save_weights
 
 FILES = Path(__file__).parent / "files"  # weights that the package brings along
+_NOTHING = "nothing: the file is in the package"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class PretrainedWeights:
         """'detector' or 'classifier'."""
         return MODELS[self.model].task
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the file is in the package."""
+        return self.takes == _NOTHING
+
 
 @contextmanager
 def _in_place(path: Path) -> Iterator[Path]:
@@ -56,7 +65,7 @@ def _in_place(path: Path) -> Iterator[Path]:
 def shipped(name: str, model: str, file: str, *, source: str, licence: str, sha256: str) -> PretrainedWeights:
     """The row of `file`, a safetensors file in FILES."""
     opened = functools.partial(_in_place, FILES / file)
-    return PretrainedWeights(name, model, source, licence, sha256, "nothing: the file is in the package", opened)
+    return PretrainedWeights(name, model, source, licence, sha256, _NOTHING, opened)
 
 
 @contextmanager
@@ -74,12 +83,47 @@ def _torchvision(row: TorchNetwork) -> PretrainedWeights:
     )  # fmt: skip
 
 
-WEIGHTS: tuple[PretrainedWeights, ...] = tuple(map(_torchvision, NETWORKS))
+@contextmanager
+def _on_stem(network: str, model: str, file: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        rgb = model_from_file(convert_torchvision(network, Path(folder) / "rgb.safetensors").output)
+        stem, _ = load_stem(FILES / file)
+        path = Path(folder) / "weights.safetensors"
+        save_weights(put_on_stem(rgb, stem, model), path, rgb.info.preset, coefficients="native")
+        yield path
+
+
+def _stem_of_ours(network: str, model: str, file: str) -> PretrainedWeights:
+    """The row of a stem in FILES, made by `twins.make_twin`, in front of torchvision's layers."""
+    (row,) = (row for row in NETWORKS if row.name == network)
+    theirs = _torchvision(row)
+    return PretrainedWeights(
+        "imagenet", model, f"a stem of ours (docs/twins.md), later layers of {theirs.source}",
+        f"the stem: Apache-2.0; the later layers: {theirs.licence}", theirs.sha256, theirs.takes,
+        functools.partial(_on_stem, network, model, file),
+    )  # fmt: skip
+
+
+WEIGHTS: tuple[PretrainedWeights, ...] = (
+    *map(_torchvision, NETWORKS),
+    _stem_of_ours("mobilenet_v2", "mobilenet_v2_dct_small", "mobilenet_v2_stem_small.safetensors"),
+    shipped(
+        "bccd", "ssd300_mobilenet_v2_dct_small", "bccd.safetensors",
+        source="ours, trained on BCCD (docs/detectors.md)",
+        licence="the weights: Apache-2.0; BCCD: MIT; torchvision's ImageNet weights of MobileNetV2: BSD 3-Clause",
+        sha256="f3263a4e9d2912c4ce9886a6a45d9bab5d730c4f5f69bf18559aa9849ec1c8de",
+    ),
+)  # fmt: skip
 
 
 def is_name(weights: object) -> bool:
-    """Whether `weights` is the name of a row, rather than a file."""
-    return isinstance(weights, str) and any(row.name == weights for row in WEIGHTS)
+    """Whether `weights` is the name of a row, and there is no such file."""
+    return isinstance(weights, str) and any(row.name == weights for row in WEIGHTS) and not Path(weights).is_file()
+
+
+def list_weights(pattern: str = "*") -> list[str]:
+    """The names of weights that match a shell pattern, sorted: what `Detector.load` and others take for a file."""
+    return sorted({row.name for row in WEIGHTS if fnmatch.fnmatchcase(row.name, pattern)})
 
 
 def find_weights(name: str, model: str | None = None, task: str | None = None) -> PretrainedWeights:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from ..data.classes import KNOWN_CLASSES
 from ..errors import ConfigError, JpegDeepError
 from ..evaluation.coco import find_evaluator
 from ..jpeg.options import DEFAULT_OPTIONS
-from .config import DataSettings, Draft, TrainingConfig, refuse
+from .config import DataSettings, ParsedConfig, TrainingConfig, refuse
 from .datasets import TrainingData, find_training_data
 from .initialization import check_init
 from .run_folder import STATE
@@ -35,40 +36,41 @@ class Plan:
 
 def check_run(
     source: str | os.PathLike[str],
-    draft: Draft,
+    parsed: ParsedConfig,
     *,
     writes: bool,
     resume: bool,
     progress: Callable[[int], object] = lambda pictures: None,
 ) -> Plan:
-    """The run that `draft` describes, with its data read.
+    """The run that `parsed` describes, with its data read.
 
     source: what errors call the configuration.  writes: whether it needs a folder to write to.  resume: whether it goes
     on from the state in that folder, if there is one.  progress: called with numbers of pictures looked at.
 
     ConfigError: lists what is wrong with configuration, data, folder, device, and the weights to start from.
     """
-    sound, problems, found = draft.sound, list(draft.problems), []
-    settings = _readable(draft)
-    options = sound.get("reading") or DEFAULT_OPTIONS
+    valid, problems, found = parsed.valid, list(parsed.problems), list[str]()
+    settings = _readable(parsed)
+    options = valid.get("reading") or DEFAULT_OPTIONS
     data = None
     if settings:
         data = find_training_data(settings, found, options, thorough=not writes, progress=progress)
     problems += found
-    output = sound.get("output")
+    output = valid.get("output")
     if writes and output == "":
         problems.append("no folder to write to, expected `output`")
-    if "run.device" in sound:
-        problems += _message("run.device", lambda: usable_device(sound["run.device"]))
-    if sound.get("data.kind") == "coco" and sound.get("data.evaluate") and sound.get("run.evaluate_every"):
+    if "run.device" in valid:
+        problems += _message("run.device", lambda: usable_device(valid["run.device"]))
+    if valid.get("data.kind") == "coco" and valid.get("data.evaluate") and valid.get("run.evaluate_every"):
         problems += _message("data.evaluate", find_evaluator)  # or the run would end at its first evaluation
-    init = sound.get("model.init")
-    goes_on = resume and bool(output) and Path(output, STATE).is_file()  # the file may be gone by then
-    if init and not goes_on and {"model.name", "model.width"} <= sound.keys():
+    init = valid.get("model.init")
+    goes_on = resume and bool(output) and Path(str(output), STATE).is_file()  # the file may be gone by then
+    if init and not goes_on and {"model.name", "model.width"} <= valid.keys():
         classes = len(data.class_names) if data else None
-        problems += _message("model.init", lambda: check_init(init, sound["model.name"], classes, sound["model.width"]))
+        problems += _message("model.init", lambda: check_init(init, valid["model.name"], classes, valid["model.width"]))
     refuse(source, problems)
-    return Plan(draft.config, data, [*draft.notes, *data.notes])
+    assert data is not None  # or something would have been wrong
+    return Plan(parsed.whole(source), data, [*parsed.notes, *data.notes])
 
 
 def usable_device(name: str) -> str:
@@ -83,12 +85,12 @@ def usable_device(name: str) -> str:
     return name
 
 
-def _readable(draft: Draft) -> DataSettings | None:
+def _readable(parsed: ParsedConfig) -> DataSettings | None:
     """The data's settings, with what is wrong among them put so that it gives no cause for further complaints."""
-    if not {"data.kind", "data.class_index"} <= draft.sound.keys():
+    if not {"data.kind", "data.class_index"} <= parsed.valid.keys():
         return None
-    values = {"train": (), "evaluate": (), "lenient": True, "coefficients": "pixels"}
-    values |= {key.removeprefix("data."): value for key, value in draft.sound.items() if key.startswith("data.")}
+    values: dict[str, Any] = {"train": (), "evaluate": (), "lenient": True, "coefficients": "pixels"}
+    values |= {key.removeprefix("data."): value for key, value in parsed.valid.items() if key.startswith("data.")}
     classes = values.get("classes", "all")
     named = not isinstance(classes, str) and len(classes) == len(set(classes)) > 0
     known = values["kind"] != "imagenet" and classes in KNOWN_CLASSES

@@ -30,7 +30,7 @@ def read_folders(
     rows, source = _classes(settings, held, wrong)
     if not rows:
         return None
-    names, notes = [name for _, name in rows], []
+    names, notes = [name for _, name in rows], list[str]()
     parts: dict[str, ClassFolders] = {}
     for part in ("train", "evaluate"):
         sets = getattr(settings, part)

@@ -70,7 +70,7 @@ class DataSettings:
     """
 
     kind: str = setting(choices=KINDS)
-    train: tuple[ImageSet, ...] = field()
+    train: tuple[ImageSet, ...] = setting()
     evaluate: tuple[ImageSet, ...] = ()
     classes: tuple[str, ...] | str = "all"
     coefficients: str = setting("native", choices=TRAINING_COEFFICIENTS)
@@ -169,18 +169,24 @@ def list_recipes() -> list[str]:
 
 
 @dataclass
-class Draft:
+class ParsedConfig:
     """A configuration as far as it could be read.
 
-    config: None where there are `problems`, which list what is wrong with it.
-    sound: every value that is as it should be, under its key's whole name: 'run.epochs'.
+    config: None where there are `problems`, which list what is wrong.
+    valid: every value that is as it should be, under its key's whole name: 'run.epochs'.
     notes: what follows from how the run was asked for, a line each.
     """
 
     config: TrainingConfig | None
-    sound: dict[str, Any]
+    valid: dict[str, Any]
     problems: list[str]
     notes: list[str]
+
+    def whole(self, source: str | os.PathLike[str]) -> TrainingConfig:
+        """The configuration; ConfigError, of `source`, where there are problems."""
+        refuse(source, self.problems)
+        assert self.config is not None
+        return self.config
 
 
 def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> TrainingConfig:
@@ -192,9 +198,8 @@ def load_config(source: str | os.PathLike[str], changes: Sequence[str] = ()) -> 
     ConfigError: lists every unknown key, missing key, wrong type, value out of range, and keys that contradict each
     other.
     """
-    draft = read_draft(source, changes)
-    refuse(source, draft.problems)
-    return draft.config
+    parsed = parse_config(source, changes)
+    return parsed.whole(source)
 
 
 def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
@@ -203,14 +208,14 @@ def refuse(source: str | os.PathLike[str], problems: Sequence[str]) -> None:
         raise ConfigError(f"{source}: {len(problems)} mistakes: " + "; ".join(problems))
 
 
-def read_draft(
+def parse_config(
     source: str | os.PathLike[str] | Mapping[str, Any] | TrainingConfig,
     changes: Sequence[str] | Mapping[str, Any] = (),
     *,
     output: str = "",
     root: str = "",
     init: str = "",
-) -> Draft:
+) -> ParsedConfig:
     """As `load_config`, but what is wrong is listed beside what could be read.
 
     output: in place of the run's folder.  root: in place of every set's.  init: in place of `model.init`; fresh weights
@@ -218,7 +223,7 @@ def read_draft(
 
     ConfigError: the file, or its base, is none.
     """
-    table, problems, notes = _load_table(source, ()), [], []
+    table, problems, notes = _load_table(source, ()), list[str](), list[str]()
     if init and isinstance(model := table.get("model", {}), Mapping) and model.get("scale_to_data"):
         table = merge(table, {"model": {"scale_to_data": False}})
         notes.append(f"model.scale_to_data is off, since the weights come from {init}")
@@ -227,10 +232,10 @@ def read_draft(
     table = merge(table, ({"output": output} if output else {}) | ({"model": {"init": init}} if init else {}))
     if root:
         table = _with_root(table, root)
-    sound: dict[str, Any] = {}
-    config = build(TrainingConfig, table, "", problems, sound)
-    problems += contradictions(sound)
-    return Draft(None if problems else config, sound, problems, notes)
+    valid: dict[str, Any] = {}
+    config = build(TrainingConfig, table, "", problems, valid)
+    problems += contradictions(valid)
+    return ParsedConfig(None if problems else config, valid, problems, notes)
 
 
 def _with_root(table: dict[str, Any], root: str) -> dict[str, Any]:
@@ -267,11 +272,11 @@ def _load_table(
         return _on_base(with_current_names(dict(source)), Path(), "the configuration", seen)
     path = Path(source)
     if not path.is_file():
-        inside = resources.files(__package__).joinpath("recipes", f"{source}.toml")
+        inside = Path(str(resources.files(__package__))) / "recipes" / f"{source}.toml"
         if path.suffix or os.sep in str(source) or not inside.is_file():
             raise ConfigError(f"{source}: no such file, expected a TOML file or one of {', '.join(list_recipes())}")
         path = inside
-    path = Path(str(path)).resolve()  # 'sub/../run.toml' is run.toml
+    path = path.resolve()  # 'sub/../run.toml' is run.toml
     if path in seen:
         raise ConfigError(f"{source}: is its own base")
     try:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,14 @@ from .pictures import PictureCheck, Progress, no_progress
 
 @dataclass
 class TrainingData:
-    """train, evaluate: images of a detector, or the folders of a classifier; `evaluate` may be empty (None).
+    """train, evaluate: AnnotatedImages of a detector, or the ClassFolders of a classifier; `evaluate` may be None.
 
     class_names: in label order.  notes: what was left out and what is worth knowing, a line each.
     coco: of COCO, the set that `evaluate` is of, for its evaluator.
     """
 
-    train: list[AnnotatedImage] | ClassFolders
-    evaluate: list[AnnotatedImage] | ClassFolders | None
+    train: Any
+    evaluate: Any
     class_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     coco: CocoSet | None = None

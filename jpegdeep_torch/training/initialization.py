@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -11,15 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..models import create_model
+from ..models import MODELS, Network, create_model
 from ..models.vgg import dense_to_convolution
+from ..pretrained import WEIGHTS, weights_file
 from ..weights import read_info
 
 _MOST_SHRINKING = 2.0  # of a layer's kernel: a step of the optimizer must not be large beside it
 
 
-def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
-    """Copies into `model` what fits of a weights file -> a line that says how much that was.
+def initialize(model: Network, path: str | os.PathLike[str]) -> str:
+    """Copies into `model` what fits of a weights file, or of weights with a name -> a line that says how much that was.
 
     Taken are tensors of the same name and shape; of a VGG classifier, a detector takes fc1 and fc2 as fc6 and fc7,
     subsampled as SSD does (arXiv 1512.02325, section 3).  A DCT detector takes from an RGB classifier the layers that
@@ -27,30 +31,42 @@ def initialize(model: nn.Module, path: str | os.PathLike[str]) -> str:
 
     CheckpointError: the file cannot be read.  ConfigError: nothing of it fits.
     """
-    info = read_info(path)
-    held = load_file(path)
+    with _opened(path, model.config.name) as file:
+        info, held = read_info(file), load_file(file)
     own = model.state_dict()
     fitting = _fitting(held, info.model, model, path)
     with torch.no_grad():
         for key, value in fitting.items():
-            own[key].copy_(value)
+            own[key].copy_(value)  # from half precision as well
     fresh = sorted({key.rpartition(".")[0] for key in own if key not in fitting and "num_batches" not in key})
     left = f"; fresh: {', '.join(fresh)}" if fresh else ""
     return f"{len(fitting)} of {len(held)} tensors taken from {path} ({info.model}){left}"
 
 
+def _opened(source: str | os.PathLike[str], name: str) -> AbstractContextManager[Path]:
+    """The file that `source` is, or that the weights of this name are for the network `name`.
+
+    Where they are for several, those of the network itself come first, then its classifier's, then its family's.
+    """
+    wanted = (name, name.partition("_")[2], MODELS[name].family)
+    having = {row.model for row in WEIGHTS if row.name == source}
+    model = next((model for model in wanted if model in having), None)
+    return weights_file(source, model)
+
+
 def check_init(path: str | os.PathLike[str], name: str, num_classes: int | None, width: float) -> None:
     """Raises what `initialize` would, without reading any weights; `num_classes` None: not known."""
-    info = read_info(path)
-    with safe_open(path, framework="pt") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a mapping
+    with _opened(path, name) as opened:
+        info = read_info(opened)
+        with safe_open(opened, framework="pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a mapping
     with torch.device("meta"):  # shapes without memory
         model = create_model(name, num_classes, width=width)
         held = {key: torch.empty(shape) for key, shape in shapes.items()}
     _fitting(held, info.model, model, path)
 
 
-def _fitting(held: dict[str, Tensor], source: str, model: nn.Module, path: object) -> dict[str, Tensor]:
+def _fitting(held: dict[str, Tensor], source: str, model: Network, path: object) -> dict[str, Tensor]:
     """The tensors of a file with weights of `source` that `model` takes; ConfigError where no kernel is among them."""
     own = model.state_dict()
     if source.startswith("vgg16") and model.config.task == "detector":
@@ -87,7 +103,7 @@ def scale_to_data(model: nn.Module, run: Callable[[], object]) -> None:
     """
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
 
-    def rescale(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def rescale(layer: Any, _inputs: object, output: Tensor) -> Tensor:
         deviation = output.detach().float().std().clamp(min=1e-6, max=_MOST_SHRINKING)
         layer.weight.data.div_(deviation)
         return output / deviation  # fresh biases are zero

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Display:
+class Callbacks:
     """Where a run tells how it gets on; each may be left out.
 
     say: a line.  step: after each, the number of steps done and what to show beside it.

@@ -13,12 +13,12 @@ from ..presets import PRESETS
 Rule = Callable[..., str]
 
 
-def contradictions(sound: Mapping[str, Any]) -> list[str]:
+def contradictions(valid: Mapping[str, Any]) -> list[str]:
     """What does not go together of values that are as they should be, each under its key's whole name.
 
     A rule whose keys are not all there is left out: what is wrong with those keys has been said.
     """
-    found = [rule(*(sound[key] for key in keys)) for keys, rule in _RULES if all(key in sound for key in keys)]
+    found = [rule(*(valid[key] for key in keys)) for keys, rule in _RULES if all(key in valid for key in keys)]
     return [line for line in found if line]
 
 

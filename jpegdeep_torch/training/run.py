@@ -13,8 +13,8 @@ import torch
 from ..errors import ConfigError, FailedElsewhere
 from ..utils.distributed import collective_errors, process_group, rank
 from .checks import Plan, check_run, usable_device
-from .config import Draft, TrainingConfig, read_draft
-from .report import Display
+from .config import ParsedConfig, TrainingConfig, parse_config
+from .report import Callbacks
 from .run_folder import BEST, LAST, RunFolder
 from .trainer import Trainer
 
@@ -45,7 +45,7 @@ def train(
     init: str | os.PathLike[str] | None = None,
     changes: Sequence[str] | Mapping[str, Any] = (),
     resume: bool = False,
-    display: Display | None = None,
+    callbacks: Callbacks | None = None,
 ) -> TrainingResult:
     """Trains a network.  The command `jpegdeep train` calls this.
 
@@ -58,7 +58,7 @@ def train(
         init: a weights file to start from, in place of `model.init`.
         changes: what replaces the configuration's statements: 'run.epochs=10' and the like, or a mapping.
         resume: whether to go on with the run in the folder, if there is one.
-        display: is told how the run gets on.
+        callbacks: is told how the run gets on.
 
     Raises:
         ConfigError: lists all that is wrong with configuration, data, device and weights, before any work.
@@ -66,52 +66,46 @@ def train(
         JpegError, DatasetError: an image cannot be used after all.
         FailedElsewhere: another process of the group cannot go on, and says itself why.
     """
-    draft = read_for_all(config, output=output, root=root, init=init, changes=changes)
-    display = display or Display()
-    with process_group(group_device(draft)) as device:
-        plan = make_plan(config, draft, writes=True, resume=resume, display=display)
+    parsed = read_for_all(config, output=output, root=root, init=init, changes=changes)
+    callbacks = callbacks or Callbacks()
+    with process_group(group_device(parsed)) as device:
+        plan = make_plan(config, parsed, writes=True, resume=resume, callbacks=callbacks)
         if plan.config.run.threads:
             torch.set_num_threads(plan.config.run.threads)
-        display.say(plan.summary(device))
+        callbacks.say(plan.summary(device))
         folder = RunFolder(plan.config.output, plan.config, resume=resume, writes=rank() == 0)
-        trainer = Trainer(plan.config, plan.data, folder, device, display)
-        display.begin(trainer.step, trainer.last_step)
+        trainer = Trainer(plan.config, plan.data, folder, device, callbacks)
+        callbacks.begin(trainer.step, trainer.last_step)
         figures = trainer.fit()
         best = folder.path / BEST
         return TrainingResult(folder.path, figures, folder.path / LAST, best if best.is_file() else None)
 
 
-def make_plan(config: ConfigSource, draft: Draft, *, writes: bool, resume: bool, display: Display) -> Plan:
-    """The run that `draft` describes, with its data read; all processes of a group call it.  See `checks.check_run`."""
+def make_plan(config: ConfigSource, parsed: ParsedConfig, *, writes: bool, resume: bool, callbacks: Callbacks) -> Plan:
+    """The run that `parsed` describes, with its data read; all processes call it.  See `checks.check_run`."""
     with collective_errors():
-        return check_run(source_name(config), draft, writes=writes, resume=resume, progress=display.checked)
+        return check_run(source_name(config), parsed, writes=writes, resume=resume, progress=callbacks.checked)
 
 
 def read_for_all(
-    config: ConfigSource,
-    *,
-    output: str | os.PathLike[str] | None = None,
-    root: str | os.PathLike[str] | None = None,
-    init: str | os.PathLike[str] | None = None,
-    changes: Sequence[str] | Mapping[str, Any] = (),
-) -> Draft:
-    """The configuration as far as it can be read; arguments as for `train`.
+    config: ConfigSource, *, changes: Sequence[str] | Mapping[str, Any] = (), **paths: str | os.PathLike[str] | None
+) -> ParsedConfig:
+    """The configuration as far as it can be read; arguments as for `train`, paths: `output`, `root` and `init`.
 
     Where it cannot be read at all, the first process of a machine raises ConfigError, the others FailedElsewhere.
     """
-    paths = {name: os.fspath(path or "") for name, path in (("output", output), ("root", root), ("init", init))}
     try:
-        return read_draft(config, changes, **paths)
+        return parse_config(config, changes, **{name: os.fspath(path or "") for name, path in paths.items()})
     except ConfigError as error:
         if int(os.environ.get("LOCAL_RANK", "0")) > 0:
             raise FailedElsewhere(str(error)) from None
         raise
 
 
-def group_device(draft: Draft) -> str:
+def group_device(parsed: ParsedConfig) -> str:
     """Where the processes meet; on the CPU where the device is one of the things that are wrong."""
     try:
-        return usable_device(draft.sound.get("run.device", "cpu"))
+        return usable_device(parsed.valid.get("run.device", "cpu"))
     except ConfigError:
         return "cpu"
 

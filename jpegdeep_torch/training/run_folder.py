@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import ConfigError, TrainingError
+from ..models import Network
 from ..utils.distributed import collective_errors
 from ..utils.environment import machine, versions
 from ..utils.files import write_json, written_whole
-from ..utils.settings import changed_settings, parse_toml, to_toml
+from ..utils.settings import build, changed_settings, parse_toml, to_toml
 from ..weights import save_weights
 from .config import TrainingConfig, with_current_names
 
@@ -86,7 +86,7 @@ class RunFolder:
                 torch.save(state, temporary)
 
     def save_model(
-        self, name: str, model: nn.Module, preset: str, class_names: tuple[str, ...], coefficients: str | None
+        self, name: str, model: Network, preset: str, class_names: tuple[str, ...], coefficients: str | None
     ) -> None:
         """Writes `name` (LAST or BEST), which Detector.load and Classifier.load read."""
         if self.writes:
@@ -161,6 +161,8 @@ def _compared(held: Path, config: TrainingConfig, has_state: bool) -> TrainingCo
     if has_state and not config.model.init and began.get("init"):  # the record of where the weights came from stays
         kept = {key: began[key] for key in ("init", "scale_to_data") if key in began}
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **kept))
+    complete = build(TrainingConfig, before, "", [])  # keys that are newer than the run have their defaults
+    before = before if complete is None else parse_toml(to_toml(complete))
     now = parse_toml(to_toml(config))
     changes = changed_settings(before, now, ignored=_FREE, text="{}: there {!r}, now {!r}")
     if changes:

@@ -99,12 +99,24 @@ class _Samples(Dataset, ABC):
         self,
         config: ModelConfig,
         preset: Preset,
-        coefficients: str,
+        *,
+        coefficients: str = "native",
         augmentation: AugmentationConfig,
-        decoder: str,
-        options: ReadOptions,
-        lenient: bool,
+        decoder: str = DEFAULT_DECODER,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        lenient: bool = False,
     ) -> None:
+        """
+        Args:
+            coefficients: 'native' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels'
+                augments pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode'
+                augments pixels, compresses them and reads the coefficients, as the reference does (DCT networks).
+            options: how files are read; annotations are of pictures that are read so.
+            lenient: whether other images are read in the places of those that cannot be used.
+
+        Raises:
+            ModelError: coefficients or a decoder that does not do.
+        """
         if coefficients not in TRAINING_COEFFICIENTS:
             raise ModelError(
                 f"unknown coefficients {coefficients!r}: expected one of {', '.join(TRAINING_COEFFICIENTS)}"
@@ -178,9 +190,11 @@ class _Samples(Dataset, ABC):
     ) -> None:
         fill, preset = self.augmentation.expand_fill_rgb, self.preset
         if self.coefficients == "native":
-            settings = {"requantize": preset.requantize, "antialias": preset.antialias, "options": self.options}
             with suppress(UnsupportedCoding):  # such as CMYK: decoded, and compressed again
-                render_coefficients(data, name, geometry, photometric, fill, out, **settings)
+                render_coefficients(
+                    data, name, geometry, photometric, fill, out, requantize=preset.requantize,
+                    antialias=preset.antialias, options=self.options,
+                )  # fmt: skip
                 return
         rendered = out[0] if self.coefficients == "pixels" else np.empty((geometry.size, geometry.size, 3), np.uint8)
         render_pixels(self._decode(data, name), geometry, photometric, fill, rendered)
@@ -204,28 +218,9 @@ class _Samples(Dataset, ABC):
 class DetectionSamples(_Samples):
     """Annotated images as training batches of one detector."""
 
-    def __init__(
-        self,
-        images: Sequence[AnnotatedImage],
-        config: ModelConfig,
-        preset: Preset,
-        *,
-        coefficients: str = "native",
-        augmentation: AugmentationConfig,
-        decoder: str = DEFAULT_DECODER,
-        options: ReadOptions = DEFAULT_OPTIONS,
-        lenient: bool = False,
-    ):
-        """coefficients: 'native' augments the file's coefficients, and nothing is decoded (DCT networks); 'pixels'
-        augments pixels, from which `prepare_training_inputs` makes coefficients for DCT networks; 'reencode' augments
-        pixels, compresses them and reads the coefficients, as the reference does (DCT networks).
-
-        options: how files are read; the images' sizes and boxes are of pictures that are read so.
-        lenient: whether other images are read in the places of those that cannot be used.
-
-        DatasetError for no images, ModelError for coefficients or a decoder that does not do.
-        """
-        super().__init__(config, preset, coefficients, augmentation, decoder, options, lenient)
+    def __init__(self, images: Sequence[AnnotatedImage], config: ModelConfig, preset: Preset, **settings: Any):
+        """DatasetError for no images.  settings: as of _Samples."""
+        super().__init__(config, preset, **settings)
         if not images:
             raise DatasetError("no images to train on: expected at least one")
         self.images = images
@@ -303,20 +298,10 @@ class ClassificationSamples(_Samples):
     """
 
     def __init__(
-        self,
-        paths: Sequence[Path],
-        labels: Sequence[int],
-        config: ModelConfig,
-        preset: Preset,
-        *,
-        coefficients: str = "native",
-        augmentation: AugmentationConfig,
-        decoder: str = DEFAULT_DECODER,
-        options: ReadOptions = DEFAULT_OPTIONS,
-        lenient: bool = False,
+        self, paths: Sequence[Path], labels: Sequence[int], config: ModelConfig, preset: Preset, **settings: Any
     ):
-        """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; the rest as in DetectionSamples."""
-        super().__init__(config, preset, coefficients, augmentation, decoder, options, lenient)
+        """`paths` and `labels` (from 0) as `data.imagenet.ClassFolders` has them; settings: as of _Samples."""
+        super().__init__(config, preset, **settings)
         if not paths or len(paths) != len(labels):
             raise DatasetError(f"{len(paths)} images and {len(labels)} labels, expected as many, and at least one")
         self.paths, self.labels = paths, labels

@@ -44,6 +44,8 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         centred = wide - mean.view(1, -1, 1, 1)
         squares = centred.square().sum(dim=(0, 2, 3), dtype=torch.float64)
         variance = (differentiable_sum(squares) / count).float()
+        assert self.running_mean is not None and self.running_var is not None  # as of all our networks' layers
+        assert self.num_batches_tracked is not None and self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.annotations import AnnotatedImage
@@ -26,7 +26,7 @@ from ..evaluation.voc import evaluate_voc
 from ..inference.classifier import Classifier
 from ..inference.detector import Detector
 from ..inference.predictor import Predictor
-from ..models import ModelConfig
+from ..models import ModelConfig, Network
 from ..presets import get_preset
 from ..utils.distributed import collective_errors, gathered_objects, rank, world_size
 from .config import TrainingConfig
@@ -42,7 +42,7 @@ from .samples import (
 )
 
 LARGER_IS_BETTER = {"mAP", "accuracy"}  # of the figures that can be monitored
-Network = Callable[..., Any]
+Model = Callable[..., Any]
 Figures = dict[str, float]
 
 
@@ -71,11 +71,11 @@ class Task(ABC):
         }  # fmt: skip
 
     @abstractmethod
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """(what to differentiate, parts whose sums over all processes are to be reported; 'loss' is one of them)."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         """Figures of `model` on the images to evaluate; the same in every process.
 
         progress: called with the number of images of each batch.
@@ -84,12 +84,12 @@ class Task(ABC):
         run leaves it out.
         """
 
-    def outputs(self, model: Network, batch: TrainingBatch) -> Any:
+    def outputs(self, model: Model, batch: TrainingBatch) -> Any:
         """What `model` gives for a batch of the training samples."""
         coefficients = self.config.data.coefficients
         return model(*prepare_training_inputs(batch.inputs, self.network, self.preset, coefficients, self.device))
 
-    def _predictor(self, kind: type[Predictor], model: nn.Module) -> Any:
+    def _predictor(self, kind: type[Predictor], model: Network) -> Any:
         run, workers = self.config.run, self.config.data.workers
         return kind(
             model, self.preset, self.device, batch_size=run.batch_size, workers=workers,
@@ -122,13 +122,14 @@ class DetectionTask(Task):
     def training_samples(self) -> Dataset:
         return DetectionSamples(self.data.train, self.network, self.preset, **self._sample_settings())
 
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss = self._loss(self.outputs(model, batch), self.targets(batch), together=True)
         class_loss, box_loss = loss.class_per_image.detach().sum(), loss.box_per_image.detach().sum()
         return loss.total, {"loss": class_loss + box_loss, "class_loss": class_loss, "box_loss": box_loss}
 
-    def _loss(self, outputs: tuple[Tensor, Tensor], targets: Targets, together: bool) -> Loss:
-        return multibox_loss(*outputs, targets, self.anchors, self.config.loss, together=together)
+    def _loss(self, outputs: tuple[Tensor, ...], targets: Targets, together: bool) -> Loss:
+        class_logits, box_offsets = outputs
+        return multibox_loss(class_logits, box_offsets, targets, self.anchors, self.config.loss, together=together)
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """What the network is to give for a batch; matched in float64, as the reference."""
@@ -139,7 +140,7 @@ class DetectionTask(Task):
         boxes, labels = boxes.to(self.device), labels.to(self.device)
         return match_anchors(boxes, labels, self.precise_anchors, settings.positive_iou, settings.negative_iou)
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         images = self.data.evaluate
         detector = self._predictor(Detector, model)
         found: list[tuple[int, dict[str, np.ndarray]]] = []
@@ -168,6 +169,7 @@ class DetectionTask(Task):
     def _coco_figures(self, images: list[AnnotatedImage], found: list[Any]) -> Figures:
         """As the command `jpegdeep eval coco` has them; 'mAP' is COCO's AP."""
         coco = self.data.coco
+        assert coco is not None
         id_of = dict(zip((image.path for image in coco.images), coco.image_ids))
         image_ids = [id_of[image.path] for image in images]
         rows = coco_results(found, image_ids, coco.category_ids)
@@ -183,13 +185,13 @@ class ClassificationTask(Task):
             self.data.train.paths, self.data.train.labels, self.network, self.preset, **self._sample_settings()
         )
 
-    def losses(self, model: Network, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: Model, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         logits, labels = self.outputs(model, batch).float(), batch.labels.to(self.device)
         loss = F.cross_entropy(logits, labels)
         hits = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss.detach() / world_size(), "training_accuracy": hits / world_size()}
 
-    def evaluate(self, model: nn.Module, progress: Callable[[int], None]) -> Figures:
+    def evaluate(self, model: Network, progress: Callable[[int], None]) -> Figures:
         folders = self.data.evaluate
         classifier = self._predictor(Classifier, model)
         rows: list[tuple[int, np.ndarray, np.ndarray]] = []

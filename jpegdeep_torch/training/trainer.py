@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import batch_loader
 from ..errors import JpegDeepError, TrainingError
-from ..models import create_model, model_config
+from ..models import Network, create_model, model_config
 from ..utils.distributed import (
     all_summed,
     collective_errors,
@@ -30,7 +30,7 @@ from .config import TrainingConfig, monitor_of
 from .datasets import TrainingData
 from .initialization import initialize, scale_to_data
 from .optimization import Progress, learning_rate, make_average, make_optimizer, total_norm
-from .report import Display, RunningMeans
+from .report import Callbacks, RunningMeans
 from .run_folder import BEST, LAST, RunFolder
 from .sampler import TrainingSampler, mixed
 from .samples import ReturningErrors, TrainingBatch
@@ -55,10 +55,10 @@ class Trainer:
         data: TrainingData,
         folder: RunFolder,
         device: torch.device,
-        display: Display | None = None,
+        callbacks: Callbacks | None = None,
     ):
         self.config, self.data, self.folder, self.device = config, data, folder, device
-        self.display, run = display or Display(), config.run
+        self.callbacks, run = callbacks or Callbacks(), config.run
         state = self._held_state()
         with collective_errors():
             self.model = self._new_model(is_held=state is not None)
@@ -107,15 +107,15 @@ class Trainer:
             )
         return state
 
-    def _new_model(self, is_held: bool) -> nn.Module:
+    def _new_model(self, is_held: bool) -> Network:
         """The network with the weights to start from, on the device; as they come where a state holds others."""
         settings = self.config.model
         scales = settings.anchor_scales if model_config(settings.name).task == "detector" else None
         seed = mixed(self.config.run.seed, 0) % 2**31
         model = create_model(settings.name, len(self.data.class_names), scales, width=settings.width, seed=seed)
         if settings.init and not is_held:
-            self.display.say(initialize(model, settings.init))
-        return model.to(self.device, memory_format=torch.channels_last)
+            self.callbacks.say(initialize(model, settings.init))
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def fit(self) -> dict[str, float]:
         """Trains to the end -> the figures of the last evaluation, `best` among them.
@@ -125,12 +125,12 @@ class Trainer:
         """
         remark = self.folder.open_logs(self.step)
         if remark:
-            self.display.say(remark)
+            self.callbacks.say(remark)
         try:
             if not self._has_finished():
                 self._steps()
             if self.left_out:
-                self.display.say(f"{len(self.left_out)} pictures could not be read")
+                self.callbacks.say(f"{len(self.left_out)} pictures could not be read")
         finally:
             self.folder.close()
         best = {} if self.progress.best is None else {"best": self.progress.best}
@@ -151,7 +151,7 @@ class Trainer:
     def _has_finished(self) -> bool:
         finished = self.progress.finished(self.config.schedule)
         if finished:
-            self.display.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
+            self.callbacks.say(f"stopped: {self.config.schedule.stop_after} evaluations without gain")
         return finished
 
     def _batches(self) -> Iterator[tuple[TrainingBatch, float, float]]:
@@ -240,7 +240,7 @@ class Trainer:
             "images/s": f"{figures['images_per_s']:.1f}",
             "waiting": f"{figures['data_wait']:.0%}",
         }
-        self.display.step(self.step, shown)
+        self.callbacks.step(self.step, shown)
         if self.step % self.config.run.log_steps == 0:
             self.folder.log(self.step, figures, "step")
             self.window = RunningMeans()
@@ -265,17 +265,17 @@ class Trainer:
         if self.monitor in measured and self.progress.update(measured[self.monitor], self.config.schedule):
             self._save_model(BEST)
             line += " (best)"
-        self.display.say(line)
+        self.callbacks.say(line)
         self._save_model(LAST)
         self._save_state()
 
-    def _evaluated_model(self) -> nn.Module:
-        return self.model if self.average is None else self.average.module
+    def _evaluated_model(self) -> Network:
+        return self.model if self.average is None else cast(Network, self.average.module)
 
     def _evaluate(self) -> dict[str, float]:
         model = self._evaluated_model().eval()
         with torch.inference_mode(), self._autocast():
-            figures = self.task.evaluate(model, self.display.evaluated)
+            figures = self.task.evaluate(model, self.callbacks.evaluated)
         self._say_left_out(self.task.left_out, "evaluated without it")
         return figures
 
@@ -286,7 +286,7 @@ class Trainer:
         for text in dict.fromkeys(text for texts in gathered_objects(found) for text in texts):
             if text not in self.left_out:
                 self.left_out.add(text)
-                self.display.say(f"left out: {text}; {instead}")
+                self.callbacks.say(f"left out: {text}; {instead}")
 
     def _save_model(self, name: str) -> None:
         model = self._evaluated_model()
@@ -325,4 +325,4 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.epoch = RunningMeans(**state["epoch"])
         self.figures = state["figures"]
-        self.display.say(f"going on after step {self.step} of {self.last_step}")
+        self.callbacks.say(f"going on after step {self.step} of {self.last_step}")

@@ -48,12 +48,12 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise TomlError(str(error)) from None
 
 
-def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[str, Any] | None = None) -> Any:
+def build(kind: type, table: Any, where: str, problems: list[str], valid: dict[str, Any] | None = None) -> Any:
     """The dataclass `kind` from a table; None where `problems` got entries, each beginning with the key's whole name.
 
     Fields may be bool, int, float, str, another dataclass, a tuple of any of these (of any length, or as long as its
     annotation says), or one of several of these.
-    sound: gets each value that is as it should be, its default among them, under its key's whole name, so that more can
+    valid: gets each value that is as it should be, its default among them, under its key's whole name, so that more can
         be checked whatever else is wrong.
     """
     before = len(problems)
@@ -63,30 +63,34 @@ def build(kind: type, table: Any, where: str, problems: list[str], sound: dict[s
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in sorted(table.keys() - fields.keys()):
         problems.append(f"{_join(where, key)}: unknown key, expected one of {', '.join(fields)}")
-    sound = {} if sound is None else sound
+    valid = {} if valid is None else valid
     values = {}
     for name, hint in typing.get_type_hints(kind).items():
         count = len(problems)
-        value = _value_of(fields[name], hint, table, _join(where, name), problems, sound)
+        value = _value_of(fields[name], hint, table, _join(where, name), problems, valid)
         if len(problems) == count:
-            values[name] = sound[_join(where, name)] = value
+            values[name] = valid[_join(where, name)] = value
     return _made(kind, values, where, problems, before) if _required(fields) <= values.keys() else None
 
 
 def _value_of(
-    item: dataclasses.Field, hint: Any, table: Mapping[str, Any], key: str, problems: list[str], sound: dict[str, Any]
+    item: dataclasses.Field, hint: Any, table: Mapping[str, Any], key: str, problems: list[str], valid: dict[str, Any]
 ) -> Any:
-    if dataclasses.is_dataclass(hint):  # a table that is not there is one that states nothing
-        return build(hint, table.get(item.name, {}), key, problems, sound)
+    if _is_table(hint):  # a table that is not there is one that states nothing
+        return build(hint, table.get(item.name, {}), key, problems, valid)
     if item.name not in table:
         if item.default is MISSING and item.default_factory is MISSING:
             problems.append(f"{key}: missing")
             return None
-        return item.default if item.default is not MISSING else item.default_factory()
+        return item.default if item.default_factory is MISSING else item.default_factory()
     value = _convert(hint, table[item.name], key, problems)
     if value is not None:
         check_limits(value, item.metadata, key, problems)
     return value
+
+
+def _is_table(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint)
 
 
 def _required(fields: Mapping[str, dataclasses.Field]) -> set[str]:
@@ -94,7 +98,7 @@ def _required(fields: Mapping[str, dataclasses.Field]) -> set[str]:
 
 
 def _made(kind: type, values: Mapping[str, Any], where: str, problems: list[str], before: int) -> Any:
-    """`kind` of the values that are sound, for what its fields do not say one by one; None where anything is wrong."""
+    """`kind` of the values that are valid, for what its fields do not say one by one; None where anything is wrong."""
     try:
         made = kind(**values)
     except ValueError as error:
@@ -109,7 +113,7 @@ def _join(where: str, key: str) -> str:
 
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if dataclasses.is_dataclass(options[0]):
+    if _is_table(options[0]):
         return build(options[0], value, where, problems)
     if type(value) is int and not -_LARGEST - 1 <= value <= _LARGEST:
         problems.append(f"{where}: a whole number of {value.bit_length()} bits, expected one of 64, as TOML has them")
@@ -202,35 +206,31 @@ def _value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two nested settings differ: (the key's whole name, with dots, a's value, b's), None for one that is not
-    there."""
-    found = []
-    for key in sorted(a.keys() | b.keys()):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, Mapping) and isinstance(y, Mapping):
-            found += differences(x, y, f"{prefix}{key}.")
-        elif x != y:
-            found.append((f"{prefix}{key}", x, y))
-    return found
-
-
 def changed_settings(
     before: Mapping[str, Any],
     now: Mapping[str, Any],
     *,
     ignored: Collection[str] = (),
     text: str = "{} was {!r}, is {!r}",
+    prefix: str = "",
 ) -> list[str]:
-    """One text for each setting that is not what it was.
+    """One text for each setting, of nested ones too, that is not what it was; None stands for one that is not there.
 
     Args:
         before: the settings that a folder was begun with.
         now: those that it is asked to go on with.
         ignored: whole names of settings that may differ, such as 'run.device'.
         text: takes the setting's whole name, its value in `before` and its value in `now`.
+        prefix: of the whole names.
     """
-    return [text.format(*each) for each in differences(before, now) if each[0] not in ignored]
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        a, b, name = before.get(key), now.get(key), prefix + key
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += changed_settings(a, b, ignored=ignored, text=text, prefix=f"{name}.")
+        elif a != b and name not in ignored:
+            found.append(text.format(name, a, b))
+    return found
 
 
 def check_settings(path: Path, settings: dict[str, Any], overwrite: bool = False) -> None:

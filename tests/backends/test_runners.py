@@ -31,7 +31,11 @@ def small_runner(backend: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa", "ssd512_vgg16_dct"]
+    "name",
+    [
+        *("ssd300_vgg16", "ssd300_vgg16_dct_deconv", "ssd300_resnet50_lcrfa", "ssd512_vgg16_dct"),
+        *("ssd300_mobilenet_v2", "ssd300_mobilenet_v2_dct_small"),
+    ],
 )
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
 def test_float32_agrees_with_eager_for_any_batch(backend: str, name: str):
@@ -167,3 +171,16 @@ def test_importing_the_package_imports_no_library_behind_a_backend():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_bfloat16_on_openvino_is_refused_where_the_processor_lacks_it(monkeypatch):
+    pytest.importorskip("openvino")
+    from jpegdeep_torch.backends import ov
+
+    model = small_detector("ssd300_mobilenet_v2_dct_small")
+    if ov.has_bfloat16():
+        runner = built("openvino", model, batch_sizes=(2,), precision="bfloat16")
+        assert compare(runner, model, example_inputs(model, 2)).ok
+    monkeypatch.setattr(ov, "has_bfloat16", lambda: False)
+    with pytest.raises(BackendUnavailable, match="bfloat16 needs a processor"):
+        built("openvino", model, batch_sizes=(2,), precision="bfloat16")

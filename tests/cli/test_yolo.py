@@ -15,7 +15,7 @@ from jpegdeep_torch.data.annotation_lookup import GroundTruth
 from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.training.config import load_config
 from jpegdeep_torch.training.datasets import read_training_data
-from tests.coco_export import export_coco
+from tests.set_forms import write_coco, write_voc, write_yolo
 from tests.shapes import NAMES
 
 
@@ -23,30 +23,12 @@ from tests.shapes import NAMES
 def forms(dataset, tmp_path_factory) -> dict[str, Path]:
     """The data set of tests/conftest.py as VOC has it, but for difficult objects, and in the two other forms."""
     root = tmp_path_factory.mktemp("forms")
-    voc, coco, yolo = (root / name for name in ("voc", "coco", "yolo"))
-    images = read_voc(dataset, "test", NAMES)
-    for folder in (voc / "JPEGImages", voc / "Annotations", voc / "ImageSets/Main", coco / "val", coco / "annotations",
-                   yolo / "test/images", yolo / "test/labels"):  # fmt: skip
-        folder.mkdir(parents=True)
-    (voc / "ImageSets/Main/test.txt").write_text("\n".join(sorted(image.name for image in images)))
-    for image in images:
-        data, lines = image.path.read_bytes(), []
-        for target in (voc / "JPEGImages", coco / "val", yolo / "test/images"):
-            (target / image.path.name).write_bytes(data)
-        text = (dataset / "Annotations" / f"{image.name}.xml").read_text()
-        (voc / "Annotations" / f"{image.name}.xml").write_text(
-            text.replace("<difficult>1</difficult>", "<difficult>0</difficult>")
-        )
-        for (x0, y0, x1, y1), label in zip(image.boxes.tolist(), image.labels.tolist()):
-            width, height = image.width_px, image.height_px
-            centre = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height
-            lines.append(f"{label - 1} " + " ".join(repr(value) for value in centre))
-        (yolo / "test/labels" / f"{image.name}.txt").write_text("\n".join(lines))
-    (yolo / "data.yaml").write_text(f"train: test/images\ntest: test/images\nnames: {list(NAMES)}\n")
-    (coco / "annotations/instances_val.json").write_text(
-        json.dumps(export_coco(sorted(read_voc(voc, "test", NAMES), key=lambda image: image.name), NAMES))
-    )
-    return {"voc": voc, "coco": coco, "yolo": yolo}
+    images = sorted(read_voc(dataset, "test", NAMES), key=lambda image: image.name)
+    return {
+        "voc": write_voc(root / "voc", images, NAMES),
+        "coco": write_coco(root / "coco", images, NAMES, "val"),
+        "yolo": write_yolo(root / "yolo", images, NAMES),
+    }
 
 
 def figures(command, weights, root, image_set, out):

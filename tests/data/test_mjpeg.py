@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
 import pytest
 
+from eval.benchmark.mjpeg_server import parts, served
 from jpegdeep_torch.data.mjpeg import LiveFrames, frames_in, is_stream, read_frames
 from jpegdeep_torch.errors import StreamError
 from tests.jpeg_samples import jpeg, picture
 
 FRAMES = [jpeg(picture(48 + 8 * k, 64)) for k in range(5)]
-
-
-def parts(frames, lengths: bool = True, end: bool = True) -> bytes:
-    body = b""
-    for frame in frames:
-        length = f"Content-Length: {len(frame)}\r\n" if lengths else ""
-        body += b"--frame\r\nContent-Type: image/jpeg\r\n" + length.encode() + b"\r\n" + frame + b"\r\n"
-    return body + (b"--frame--\r\n" if end else b"")
-
-
-@contextmanager
-def served(chunks, content_type="multipart/x-mixed-replace; boundary=frame", pause_s: float = 0.0):
-    """The address of a server that answers with `chunks`, `pause_s` apart."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            if self.path != "/video":
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.end_headers()
-            for chunk in chunks:
-                self.wfile.write(chunk)
-                self.wfile.flush()
-                time.sleep(pause_s)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/video"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize("lengths", [True, False])
@@ -137,6 +96,9 @@ def test_the_newest_frame_is_given_and_the_others_are_counted():
     numbers = [first.number, second.number, *(frame.number for frame in rest)]
     assert numbers == sorted(set(numbers)) and numbers[-1] == 19
     assert live.dropped == 20 - len(numbers)
+    frames = [first, second, *rest]
+    assert sum(frame.dropped for frame in frames) == live.dropped and all(frame.live for frame in frames)
+    assert all(b.number - a.number == b.dropped + 1 for a, b in itertools.pairwise(frames))
 
 
 MISTAKES = {

@@ -18,7 +18,7 @@ from jpegdeep_torch.models import ANCHOR_SCALES, model_config
 from jpegdeep_torch.training.augmentation import AugmentationConfig
 from jpegdeep_torch.training.config import DataSettings, ImageSet, ModelSettings, TrainingConfig
 from jpegdeep_torch.training.datasets import TrainingData
-from jpegdeep_torch.training.samples import Reported
+from jpegdeep_torch.training.samples import ReturningErrors
 from jpegdeep_torch.training.tasks import DetectionTask
 from tests.jpeg_samples import jpeg
 
@@ -72,7 +72,7 @@ def test_the_reference_s_targets_as_training_comes_to_them(golden, tmp_path, siz
     network = model_config("ssd300_vgg16_dct")
     task = DetectionTask(config, TrainingData(images, None, VOC_CLASSES), network, torch.device("cpu"))
     keys = [[(i, 0) for i in range(4)]]
-    (batch,) = batch_loader(Reported(task.training_samples()), keys, workers, torch.device("cpu"))
+    (batch,) = batch_loader(ReturningErrors(task.training_samples()), keys, workers, torch.device("cpu"))
     found = task.targets(batch)
     np.testing.assert_array_equal(found.labels, golden["target_class"])
     np.testing.assert_allclose(found.offsets[found.labels > 0], golden["target_offsets_positive"], atol=1e-6)

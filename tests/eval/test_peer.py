@@ -21,12 +21,14 @@ def jpeg(seed: int, mode: str = "RGB") -> bytes:
 
 
 @pytest.mark.slow
-def test_the_peer_detects_about_as_much_as_a_trained_one():
+@pytest.mark.parametrize("network", ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large"])
+def test_the_peer_detects_about_as_much_as_a_trained_one(network):
     sample = [jpeg(0)]
-    peer = TorchvisionPeer(sample)
+    peer = TorchvisionPeer(sample, network=network)
+    assert peer.name == f"torchvision {network}"
     (found,) = peer(sample)
     assert set(found) == {"boxes", "scores", "labels"}
-    assert 0 < len(found["scores"]) <= 200
+    assert 0 < len(found["scores"]) <= 300
     assert found["boxes"].min() >= 0 and found["boxes"][:, 2].max() <= 200 and found["boxes"][:, 3].max() <= 150
     scores = peer.network(peer.prepared(sample))["cls_logits"].softmax(-1)[..., 1:]
     assert 300 < int((scores > 0.01).sum()) < 500
@@ -36,7 +38,7 @@ def test_the_peer_detects_about_as_much_as_a_trained_one():
 
 def test_unknown_peer():
     for name in ("detectron", "keras", "keras="):
-        with pytest.raises(ModelError, match=f"unknown peer '{name}': expected torchvision, or keras=FILE"):
+        with pytest.raises(ModelError, match=f"unknown peer '{name}': expected torchvision .*keras=FILE"):
             make_timed_peer(name, [b""])
     with pytest.raises(ModelError, match="at least one JPEG"):
         make_timed_peer("torchvision", [])

@@ -94,15 +94,15 @@ def _segment(rng, data, files):
     data[at:at] = bytes([0xFF, int(marker)]) + (len(body) + 2).to_bytes(2, "big") + body
 
 
-def _peak_bytes() -> int:
-    """Peak resident memory since `_reset_peak`."""
+def peak_bytes() -> int:
+    """Peak resident memory since `reset_peak`."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
     return 0
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -139,11 +139,11 @@ def main() -> int:
         outcomes = []
         for coefficients in (True, False):
             if linux:
-                _reset_peak()
+                reset_peak()
             start_s = time.perf_counter()
             outcomes.append(run_case(data, case, coefficients))
             taken_s = time.perf_counter() - start_s
-            peak = _peak_bytes() if linux else 0
+            peak = peak_bytes() if linux else 0
             slowest, largest = max(slowest, taken_s), max(largest, peak)
             if taken_s > SECONDS * options.slack or peak > BYTES * options.slack:
                 failures += 1

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from jpegdeep_torch.errors import JpegError
+from jpegdeep_torch.jpeg import markers
 from jpegdeep_torch.jpeg.header import open_jpeg
+from jpegdeep_torch.jpeg.options import DEFAULT_OPTIONS
 from tests.jpeg.fuzz import damage, seeds
 from tests.jpeg.test_reader import needs_native
 
@@ -18,7 +20,7 @@ pytestmark = [needs_native, pytest.mark.skipif(sys.platform != "linux", reason="
 
 
 def run(script: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"tests.jpeg.{script}", *arguments]
+    command = [sys.executable, "-m", f"tests.{script}", *arguments]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -26,22 +28,31 @@ def run(script: str, *arguments: str) -> None:
 
 @pytest.mark.slow
 def test_damaged_files_give_planes_or_an_error():
-    run("fuzz", "--cases", "10000" if FULL else "600")
+    run("jpeg.fuzz", "--cases", "10000" if FULL else "600")
+
+
+@pytest.mark.slow
+def test_networks_on_pixels_and_on_coefficients_read_the_same_damaged_files():
+    run("data.fuzz", "--cases", "10000" if FULL else "300")
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_on_eight_threads():
-    run("soak", "--files", "10000" if FULL else "1500")
+    run("jpeg.soak", "--files", "10000" if FULL else "1500")
 
 
 def test_both_huffman_decoders_read_the_same():
     """Whatever ours takes, libjpeg reads as the same numbers and without a warning."""
     from jpegdeep_torch.jpeg import _native
 
-    files, taken = seeds(), 0
+    files, taken, headers = seeds(), 0, 0
     cases = [damage(np.random.default_rng([7, case]), files) for case in range(1500)]
     for data in files + cases:
-        results = []
+        header, results = markers._ordinary_header(data, DEFAULT_OPTIONS), []
+        if header is not None:  # it says what Python reads of the same markers
+            headers += 1
+            expected = markers._any_header(data, "<bytes>", DEFAULT_OPTIONS)
+            assert (header, header.scan_start) == (expected, expected.scan_start) and not expected.unusual
         for fast in (True, False):
             try:
                 results.append(_native.File(open_jpeg(data).data, "strict", fast).read())
@@ -55,4 +66,4 @@ def test_both_huffman_decoders_read_the_same():
         np.testing.assert_array_equal(results[0][1], results[1][1])
         for a, b in zip(results[0][0], results[1][0], strict=True):
             np.testing.assert_array_equal(a, b)
-    assert taken > len(files)
+    assert taken > len(files) and headers > 500

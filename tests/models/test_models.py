@@ -68,7 +68,7 @@ def test_every_network(name):
             "vgg16",
             "resnet50",
         ),
-        "ssd300_mobilenet_v2",
+        *("ssd300_mobilenet_v2", "ssd300_mobilenet_v2_dct"),
     ],
 )
 def test_export_with_a_dynamic_batch(name):
@@ -102,8 +102,8 @@ def test_a_larger_image_is_the_mean_over_positions():
 
 
 def test_names_and_patterns():
-    assert len(list_models()) == 26
-    assert list_models("ssd300_*_dct_?") == ["ssd300_vgg16_dct_y"]
+    assert len(list_models()) == 32
+    assert list_models("ssd300_*_dct_?") == ["ssd300_mobilenet_v2_dct_y", "ssd300_vgg16_dct_y"]
     assert list_models("nothing*") == []
     assert list_models() == sorted(list_models())
     assert model_config("vgg16").name == "vgg16"

@@ -42,14 +42,16 @@ def write_config(folder: Path, root: Path, text: str = TINY) -> Path:
     return path
 
 
-def command(config: Path, output: Path, *changes: str, processes: int = 1) -> list[str]:
+def command(
+    config: Path, output: Path, *changes: str, processes: int = 1, module: str = "jpegdeep_torch.training"
+) -> list[str]:
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [*start, "-m", "jpegdeep_torch.training", str(config), "-o", str(output), *changes]
+    return [*start, "-m", module, str(config), "-o", str(output), *changes]
 
 
-def train(config: Path, output: Path, *changes: str, processes: int = 1) -> subprocess.CompletedProcess:
-    """Runs to the end; the caller looks at the exit status."""
-    line = command(config, output, *changes, processes=processes)
+def train(config: Path, output: Path, *changes: str, **options) -> subprocess.CompletedProcess:
+    """Runs to the end; the caller looks at the exit status.  options: of `command`."""
+    line = command(config, output, *changes, **options)
     return subprocess.run(line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)

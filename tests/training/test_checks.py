@@ -133,27 +133,41 @@ def test_pictures_are_looked_at(data, tmp_path, capsys):
 
 
 def test_of_large_sets_the_headers_alone_are_read(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("jpegdeep_torch.training.image_headers._WHOLE", 1)
+    monkeypatch.setattr("jpegdeep_torch.training.pictures._MOST_WHOLE", 1)
     root = spoilt(data, tmp_path)
     pictures = root / "JPEGImages"
     with Image.open(pictures / "image_3.jpg") as image:
         exif = image.getexif()
         exif[270] = "x" * 40_000  # the frame header is behind the first 16 KiB
         image.save(pictures / "image_3.jpg", exif=exif)
-    message = refused(write_config(tmp_path, root), "--check")
+    config = write_config(tmp_path, root)
+    message = refused(config, "-o", str(tmp_path / "run"))
     lists(message, "1 x unusable picture: ", "1 x picture of another size: ")
+    assert "2 x unusable picture: " in refused(config, "--check")  # which takes its time
 
 
-@pytest.mark.parametrize(("coefficients", "wrong"), [("native", True), ("pixels", False)])
-def test_cmyk_has_no_coefficients_to_read(data, tmp_path, coefficients, wrong, capsys):
+@pytest.mark.parametrize("coefficients", ["native", "pixels"])
+def test_cmyk_is_decoded_and_said(data, tmp_path, coefficients, capsys):
     root = copied(data, tmp_path)
     Image.new("CMYK", (320, 240)).save(root / "JPEGImages" / "image_0.jpg")
-    line = ["--check", "--set", f"data.coefficients={coefficients}"]
-    if wrong:
-        lists(refused(write_config(tmp_path, root), *line), "4 components of 8 bits, expected grayscale or YCbCr")
-    else:
-        training([str(write_config(tmp_path, root)), *line])
-        assert "4 images to train on" in capsys.readouterr().out
+    line = [str(write_config(tmp_path, root)), "--check", "--set", f"data.coefficients={coefficients}"]
+    training(line)
+    said = capsys.readouterr().out
+    assert "4 images to train on" in said
+    assert ("decoded and compressed again: 1 x picture, such as " in said) == (coefficients == "native")
+    lists(refused(Path(line[0]), *line[1:], "reading.on_damage=strict"), "a CMYK JPEG (4 components), which strict")
+
+
+def test_how_files_are_read_is_checked_and_decides(data, tmp_path, capsys):
+    config = write_config(tmp_path, spoilt(data, tmp_path))
+    changes = ["reading.on_damage=ignore", "reading.max_memory_mb=0", "data.orientation=upright"]
+    lists(refused(config, "--check", "--set", changes[0], changes[2]), "reading.on_damage is one of 'error', 'strict'",
+          "data.orientation: \"upright\", expected one of ", "2 x unusable", "picture of another size")  # fmt: skip
+    assert "reading.max_memory_mb is above 0, not 0" in refused(config, "--check", "--set", changes[1])
+    message = refused(config, "--check", "--set", "reading.on_damage=tolerate")
+    lists(message, "1 x unusable picture: ", "1 x picture of another size")  # the one that is cut short is taken
+    message = refused(config, "--check", "--set", "reading.max_memory_mb=0.2")
+    assert "320 x 240 pixels take 0 MB to decode, more than the limit of 0.2 MB" in message
 
 
 def test_a_coco_set_s_mistakes_are_all_listed(data, tmp_path):

@@ -14,7 +14,7 @@ from jpegdeep_torch.data.voc import read_voc
 from jpegdeep_torch.errors import ConfigError
 from jpegdeep_torch.evaluation.voc import evaluate_voc
 from jpegdeep_torch.inference.detector import Detector
-from jpegdeep_torch.training.report import Display
+from jpegdeep_torch.training.report import Callbacks
 from jpegdeep_torch.training.run import make_plan, read_for_all, train
 from jpegdeep_torch.training.run_folder import read_log
 from tests.training.make_dataset import CLASSES, make_voc
@@ -95,5 +95,5 @@ def test_without_an_evaluator_the_run_does_not_begin(config, tmp_path, monkeypat
     with pytest.raises(ConfigError, match=r"data\.evaluate: .*hotcoco or pycocotools.*pip install '.*\[eval\]'"):
         train(config, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    draft = read_for_all(config, output=tmp_path / "run", changes=["run.evaluate_every=0"])
-    assert make_plan(config, draft, writes=True, resume=False, display=Display()).data.coco  # nothing is evaluated
+    parsed = read_for_all(config, output=tmp_path / "run", changes=["run.evaluate_every=0"])
+    assert make_plan(config, parsed, writes=True, resume=False, callbacks=Callbacks()).data.coco  # nothing is evaluated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from jpegdeep_torch.training.run_folder import read_log
 from tests.jpeg_samples import jpeg, picture
 from tests.training.make_dataset import make_voc
-from tests.training.runs import ENVIRONMENT, ROOT, command, write_config
+from tests.training.runs import ENVIRONMENT, ROOT, train, write_config
 
 DETECTOR = """
 [model]
@@ -54,13 +55,12 @@ def folders(tmp_path_factory):
     return root
 
 
-def run(module: str, config: Path, output: Path, *changes: str, processes: int) -> tuple[list[float], dict, str]:
-    """(losses, final weights, stderr) of a run of `module`."""
-    line = command(config, output, "--set", *changes, processes=processes)
-    line[line.index("jpegdeep_torch.training")] = module
-    done = subprocess.run(line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+def run(config: Path, output: Path, *changes: str, **options) -> tuple[list[float], dict, str]:
+    """(losses, final weights, what was said) of a run; options: of `runs.command`."""
+    done = train(config, output, "--set", *changes, **options)
     assert done.returncode == 0, done.stderr
-    return [row["loss"] for row in read_log(output, "step")], load_file(output / "last.safetensors"), done.stderr
+    weights = load_file(output / "last.safetensors")
+    return [row["loss"] for row in read_log(output, "step")], weights, done.stdout + done.stderr
 
 
 # A real rate.  The network on pixels learns nothing at it without scaling and clipping.  A ResNet amplifies the last
@@ -84,19 +84,33 @@ def test_dropout_is_drawn_for_the_batch_of_all(folders, tmp_path):
     compare(write_config(tmp_path, folders, CLASSIFIER), tmp_path, "model.width=0.06", "optimizer.learning_rate=0.01")
 
 
-def compare(config: Path, folder: Path, *changes: str) -> None:
+@pytest.mark.slow
+def test_what_one_process_cannot_read_all_go_on_without(photographs, tmp_path):
+    """Of a large set, whose headers alone are looked at before: another picture is read, and it is said once."""
+    root = Path(shutil.copytree(photographs, tmp_path / "damaged"))
+    path = root / "JPEGImages" / "image_5.jpg"
+    path.write_bytes(path.read_bytes()[:2000] + b"\xff\xd9")
+    config = write_config(tmp_path, root, DETECTOR)
+    changes = "data.lenient=true", f"data.evaluate=[{{root='{root.as_posix()}', set='test'}}]", "run.steps_per_epoch=10"
+    for said in compare(config, tmp_path, *changes, module="tests.training.headers_alone"):
+        (line,) = [line for line in said.splitlines() if "left out: " in line]
+        assert str(path) in line and "another picture is read in its place" in line
+        assert "1 pictures could not be read" in said and "mAP" in said
+
+
+def compare(config: Path, folder: Path, *changes: str, module: str = "tests.training.in_float64") -> list[str]:
+    """Holds one process against two with half the batch -> what the two runs said."""
     found = []
     for processes, size in ((1, 4), (2, 2)):
         output = folder / f"run_{processes}"
-        found.append(
-            run("tests.training.in_float64", config, output, *changes, f"run.batch_size={size}", processes=processes)
-        )
-    (losses, weights, _), (shared_losses, shared_weights, _) = found
+        found.append(run(config, output, *changes, f"run.batch_size={size}", processes=processes, module=module))
+    (losses, weights, said), (shared_losses, shared_weights, shared_said) = found
     assert len(losses) >= 10 and abs(losses[-1] / losses[0] - 1) > 1e-3
     assert shared_losses == pytest.approx(losses, rel=1e-7)
     for key, value in weights.items():
         assert value.dtype == torch.float64
         torch.testing.assert_close(shared_weights[key], value, rtol=1e-6, atol=1e-9)
+    return [said, shared_said]
 
 
 SUM = """
@@ -129,6 +143,6 @@ def test_the_sum_s_gradient_counts_every_process_s_loss(tmp_path):
 def test_nothing_warns_of_what_pytorch_will_remove(photographs, tmp_path):
     config = write_config(tmp_path, photographs, DETECTOR)
     changes = ["model.name=ssd300_resnet50_lcrfa", "run.batch_size=2", "run.steps_per_epoch=2"]
-    losses, _, said = run("jpegdeep_torch.training", config, tmp_path / "run", *changes, processes=2)
+    losses, _, said = run(config, tmp_path / "run", *changes, processes=2)
     assert len(losses) == 2 and np.isfinite(losses).all()
     assert "FutureWarning" not in said and "deprecated" not in said

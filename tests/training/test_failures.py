@@ -7,15 +7,19 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
+from jpegdeep_torch.cli.train import main as training
 from jpegdeep_torch.data.loader import batch_loader
 from jpegdeep_torch.data.voc import read_voc
-from jpegdeep_torch.errors import DatasetError, JpegError
+from jpegdeep_torch.errors import ConfigError, DatasetError, JpegError
 from jpegdeep_torch.models import model_config
 from jpegdeep_torch.presets import get_preset
 from jpegdeep_torch.training.augmentation import AugmentationConfig
+from jpegdeep_torch.training.report import Callbacks
+from jpegdeep_torch.training.run import train as run_training
 from jpegdeep_torch.training.run_folder import read_log
-from jpegdeep_torch.training.samples import DetectionSamples, Reported, TrainingBatch
+from jpegdeep_torch.training.samples import DetectionSamples, ReturningErrors, TrainingBatch
 from tests.training.make_dataset import CLASSES, make_voc
 from tests.training.runs import TINY, train, write_config
 
@@ -50,7 +54,7 @@ def test_errors_of_workers_come_as_they_are(data, tmp_path, workers):
         images, model_config("ssd300_vgg16_dct"), get_preset("voc"), augmentation=AugmentationConfig.none()
     )
     keys = [[(0, 0)], [(1, 0)], [(2, 0)], [(3, 0)]]
-    found = list(batch_loader(Reported(samples), keys, workers, torch.device("cpu")))
+    found = list(batch_loader(ReturningErrors(samples), keys, workers, torch.device("cpu")))
     assert [type(item) for item in found] == [TrainingBatch, JpegError, DatasetError, TrainingBatch]
     assert str(found[1]).startswith(f"{tmp_path / 'short.jpg'}: ") and "expected 320x111" in str(found[2])
 
@@ -58,10 +62,46 @@ def test_errors_of_workers_come_as_they_are(data, tmp_path, workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named_in_one_line(damaged, tmp_path, workers):
     config = write_config(tmp_path, damaged, TINY.replace("workers = 0", f"workers = {workers}"))
-    done = train(config, tmp_path / "run", "--set", "run.epochs=4")
+    done = train(config, tmp_path / "run", "--set", "run.epochs=4", module="tests.training.headers_alone")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = own_lines(done.stderr)
     assert line.startswith(f"error: {damaged / 'JPEGImages' / 'image_5.jpg'}: ") and len(line) < 300
+    with pytest.raises(ConfigError, match=r"1 mistakes: 1 x unusable picture: .*image_5\.jpg: "):
+        training([str(config), "-o", str(tmp_path / "other")])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_lenient_run_goes_on_without_pictures_that_went_bad(tmp_path, workers):
+    """After they were looked at: in training another is read, in the evaluation none.  Each is said once."""
+    root, said = make_voc(tmp_path / "voc"), []
+    changes = {"data": {"workers": workers, "lenient": True}, "run": {"ema": 0.0}}
+
+    def spoil(done: int, last: int) -> None:
+        pictures = root / "JPEGImages"
+        (pictures / "image_2.jpg").write_bytes((pictures / "image_2.jpg").read_bytes()[:3000])
+        Image.new("RGB", (320, 240)).save(pictures / "image_3.jpg", "PNG")
+        (pictures / "image_6.jpg").unlink()
+
+    callbacks = Callbacks(said.append, begin=spoil)
+    done = run_training(write_config(tmp_path, root), output=tmp_path / "run", changes=changes, callbacks=callbacks)
+    left_out = [line for line in said if line.startswith("left out: ")]
+    assert len(left_out) == 3 and said[-1] == "3 pictures could not be read"
+    for name, why in (("image_2", "truncated"), ("image_3", "not a JPEG, but a PNG"), ("image_6", "No such file")):
+        assert any(f"{name}.jpg: " in line and why in line for line in left_out), left_out
+    assert len(read_log(done.folder, "step")) == 8 and math.isfinite(done.figures["mAP"])
+
+
+def test_in_the_place_of_a_bad_picture_the_next_is_read(damaged):
+    images = read_voc(damaged, "train", CLASSES)
+    config, preset = model_config("ssd300_vgg16_dct"), get_preset("voc")
+    samples = DetectionSamples(images, config, preset, augmentation=AugmentationConfig(), lenient=True)
+    batch, other = samples.__getitems__([(4, 1), (5, 7)]), samples.__getitems__([(6, 7)])
+    assert batch.names == ["image_4", "image_6"] and batch.keys == [(4, 1), (5, 7)]
+    assert [text.split(": ")[0] for text in batch.left_out] == [str(images[5].path)] and not other.left_out
+    assert all(torch.equal(mine[1], one[0]) for mine, one in zip(batch.inputs, other.inputs))
+    only = DetectionSamples(images[5:6], config, preset, augmentation=AugmentationConfig(), lenient=True)
+    with pytest.raises(JpegError, match=r"image_5\.jpg"):  # there is no other
+        only.__getitems__([(0, 1)])
 
 
 @pytest.mark.slow
@@ -72,7 +112,7 @@ def test_whichever_process_meets_it_the_picture_is_named(damaged, tmp_path):
     for seed in range(4):
         done = train(
             config, tmp_path / f"run_{seed}", "--set", "run.batch_size=2", f"run.seed={seed}",
-            "model.scale_to_data=false", processes=2,
+            "model.scale_to_data=false", processes=2, module="tests.training.headers_alone",
         )  # fmt: skip
         (line,) = own_lines(done.stderr)
         assert f"{damaged / 'JPEGImages' / 'image_5.jpg'}: " in line

@@ -5,15 +5,8 @@
 
 #include <jerror.h>
 
-#include "scan.h"
-
 namespace jpegdeep {
 namespace {
-
-// A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
-// about a second decodes, and to what the bytes of a large file warrant.  Ordinary files have some 10 scans.
-constexpr int kMaxScans = 500;
-constexpr double kMaxBlocksVisited = 24e6, kBlocksVisitedPerByte = 4;
 
 constexpr int kStripRows = 64;  // of pixels that are turned at a time
 
@@ -139,6 +132,20 @@ void Decoder::fail(const char* reason) {
 }
 
 Decoder::Decoder(const uint8_t* data, size_t size, Damage damage) : data_(data), size_(size), damage_(damage) {
+  ordinary_ = parse_header(data, size, header_);
+  if (ordinary_) {
+    several_scans_ = header_.several_scans();
+  } else {
+    start_libjpeg();
+  }
+}
+
+Decoder::~Decoder() {
+  if (started_) jpeg_destroy_decompress(&info_);
+}
+
+// Reads the header by libjpeg, and takes what it says.
+void Decoder::start_libjpeg() {
   info_.err = jpeg_std_error(&errors_.base);
   errors_.base.error_exit = on_error;
   errors_.base.emit_message = on_message;
@@ -146,15 +153,25 @@ Decoder::Decoder(const uint8_t* data, size_t size, Damage damage) : data_(data),
   info_.client_data = this;
   try {
     if (!read_header()) throw DecodeError(errors_.message);
-    if (components() > kMaxComponents) throw DecodeError(std::to_string(components()) + " components, at most 4 are read");
+    if (info_.num_components > kMaxComponents) {
+      throw DecodeError(std::to_string(info_.num_components) + " components, at most 4 are read");
+    }
   } catch (...) {
     jpeg_destroy_decompress(&info_);
     throw;
   }
+  started_ = true;
+  header_.width = static_cast<int>(info_.image_width);
+  header_.height = static_cast<int>(info_.image_height);
+  header_.components = info_.num_components;
+  for (int c = 0; c < info_.num_components; ++c) {
+    const jpeg_component_info& component = info_.comp_info[c];
+    header_.component[c] = {component.component_id, component.h_samp_factor, component.v_samp_factor,
+                            component.quant_tbl_no, static_cast<int>(component.width_in_blocks),
+                            static_cast<int>(component.height_in_blocks)};
+  }
   several_scans_ = jpeg_has_multiple_scans(&info_);
 }
-
-Decoder::~Decoder() { jpeg_destroy_decompress(&info_); }
 
 // The functions with a setjmp have no object with a destructor in them: longjmp would pass it by.
 bool Decoder::read_header() {
@@ -165,12 +182,26 @@ bool Decoder::read_header() {
   return true;
 }
 
-const uint16_t* Decoder::quantisation(int c) const { return quantisation_table(info_, c); }
+const uint16_t* Decoder::quantisation(int c) const {
+  if (!started_) {
+    const int table = header_.component[c].table;
+    return header_.quantisation_defined[table] ? header_.quantisation[table] : nullptr;
+  }
+  const jpeg_component_info& component = info_.comp_info[c];
+  if (component.quant_table != nullptr) return component.quant_table->quantval;
+  if (component.quant_tbl_no < 0 || component.quant_tbl_no >= NUM_QUANT_TBLS) return nullptr;
+  const JQUANT_TBL* table = info_.quant_tbl_ptrs[component.quant_tbl_no];
+  return table == nullptr ? nullptr : table->quantval;
+}
 
 void Decoder::decode(RowSink& sink, bool fast) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
-  if (fast && decode_baseline_scan(info_, sink)) return;
+  if (fast && ordinary_) {
+    const auto decode_by = header_.progressive ? decode_progressive : decode_sequential;
+    if (decode_by(header_, data_, size_, sink)) return;
+  }
+  if (!started_) start_libjpeg();
   sink_ = &sink;
   streaming_ = !several_scans_;
   info_.mem->request_virt_barray = request_array;
@@ -208,6 +239,7 @@ void Decoder::check_components() {
 void Decoder::decode_pixels(uint8_t* rgb, const Turn& turn) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
+  if (!started_) start_libjpeg();
   std::vector<uint8_t> strip(static_cast<size_t>(kStripRows) * 3 * static_cast<size_t>(width()));
   if (!read_pixels(rgb, turn, strip.data())) throw DecodeError(errors_.message);
 }
@@ -250,8 +282,7 @@ void Decoder::on_progress(j_common_ptr info) {
 
 void Decoder::bound_work(double blocks) {
   blocks_visited_ += blocks;
-  const double most = kMaxBlocksVisited + kBlocksVisitedPerByte * static_cast<double>(size_);
-  if (blocks_visited_ > most || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
+  if (blocks_visited_ > most_blocks_visited(size_) || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
 }
 
 jvirt_barray_ptr Decoder::request_array(j_common_ptr info, int, boolean, JDIMENSION columns, JDIMENSION rows,

@@ -19,10 +19,9 @@
 
 #include <jpeglib.h>
 
-namespace jpegdeep {
+#include "scan.h"
 
-constexpr int kMaxComponents = 4;
-constexpr int kBlock = DCTSIZE2;
+namespace jpegdeep {
 
 struct DecodeError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -36,30 +35,24 @@ struct Turn {
   bool transpose, flip_vertical, flip_horizontal;
 };
 
-// Receives decoded block rows; called between libjpeg's own functions, so it must neither throw nor allocate.
-class RowSink {
- public:
-  virtual ~RowSink() = default;
-  // One row of blocks (natural order, not dequantised) and the steps they were quantised with; `row` counts from 0.
-  virtual void row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept = 0;
-};
-
 class Decoder {
  public:
-  // Reads the markers up to the first scan.  `data` must outlive the decoder.
+  // Reads the markers up to the first scan: ours, or libjpeg where there is anything unusual.  `data` must outlive the
+  // decoder.
   Decoder(const uint8_t* data, size_t size, Damage damage);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  int width() const { return static_cast<int>(info_.image_width); }
-  int height() const { return static_cast<int>(info_.image_height); }
-  int components() const { return info_.num_components; }
-  int horizontal_sampling(int c) const { return info_.comp_info[c].h_samp_factor; }
-  int vertical_sampling(int c) const { return info_.comp_info[c].v_samp_factor; }
-  int block_rows(int c) const { return static_cast<int>(info_.comp_info[c].height_in_blocks); }
-  int block_columns(int c) const { return static_cast<int>(info_.comp_info[c].width_in_blocks); }
+  int width() const { return header_.width; }
+  int height() const { return header_.height; }
+  int components() const { return header_.components; }
+  int horizontal_sampling(int c) const { return header_.component[c].horizontal; }
+  int vertical_sampling(int c) const { return header_.component[c].vertical; }
+  int block_rows(int c) const { return header_.component[c].rows; }
+  int block_columns(int c) const { return header_.component[c].columns; }
   bool several_scans() const { return several_scans_; }
+  // The steps of component c, or null: as its scan found them where that has been decoded.
   const uint16_t* quantisation(int c) const;
   // What libjpeg warned of until now: the first message of each kind, and how many there were of it.
   std::vector<std::pair<std::string, int>> warnings() const;
@@ -108,6 +101,7 @@ class Decoder {
   bool loses_picture(int warning);
   bool zeros_were_decoded(size_t discarded) const;
   bool scans_are_missing() const;
+  void start_libjpeg();
   bool read_header();
   bool read_blocks();
   bool read_pixels(uint8_t* rgb, const Turn& turn, uint8_t* strip);
@@ -121,7 +115,10 @@ class Decoder {
   const uint8_t* data_;
   const size_t size_;
   const Damage damage_;
+  Header header_;
+  bool ordinary_;  // it is from parse_header, and there was nothing unusual
   jpeg_decompress_struct info_{};
+  bool started_ = false;  // libjpeg has read the header
   Errors errors_{};
   RowSink* sink_ = nullptr;
   BlockArray arrays_[kMaxComponents];

@@ -1,6 +1,7 @@
 // The two stages of resizing in the DCT domain, built twice: for AVX2 and for whatever the compiler's baseline is.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -64,6 +65,23 @@ struct Output {
   bool transposed = false;   // rows of input blocks become columns of output blocks: blocks are written transposed
 };
 
+// One component's part in a row of pixels: the sum of weights[k] times rows[k].
+struct RowSums {
+  const float* const* rows;  // each readable up to a whole multiple of 32 floats
+  const float* weights;
+  int count;
+};
+
+// From components to the channels of a pixel: matrix times components, plus offset, within 0..255.
+struct Colours {
+  // kOne: all channels are the one component plus offset[0].  kYcbcr: the first component has a share of 1 in each of
+  // three channels and offset[0] is of all, the second none in the first, the third none in the last.
+  enum Kind { kOne, kYcbcr, kAny } kind;
+  int components, channels;  // 1 or 3 each
+  int width;                 // pixels of a row
+  float matrix[3][3], offset[3];
+};
+
 struct Kernels {
   // Multiplies `count` blocks by their steps into `out`, wrapping as 16-bit integers do.
   void (*dequantise)(const int16_t* blocks, int count, const uint16_t* steps, int16_t* out);
@@ -82,6 +100,12 @@ struct Kernels {
                const Output& cr_output, int row, int column);
   // `count` blocks of finished sums, 64 floats each: transposed, down the column of blocks `column` of the output.
   void (*write_column)(const float* blocks, int count, int column, const Output& output);
+  // 8 lines of vertical frequencies, `length` floats each, to 8 rows of samples `stride` floats apart.  Frequencies are
+  // scaled as in inverse_scales; `written`: which of the lines are not zero, as bits.
+  void (*inverse)(const float* const* lines, unsigned written, int length, float* samples, size_t stride);
+  // A row of pixels from sums over each component's rows.  `to` is float32, not rounded, or uint8; planar: channels are
+  // `channel_bytes` apart.
+  void (*mix)(const RowSums* sums, const Colours& colours, bool is_float, bool planar, int64_t channel_bytes, void* to);
   const char* name;
 };
 

@@ -20,6 +20,7 @@
 namespace jpegdeep {
 namespace {
 #include "kernels.inc"
+#include "kernels_pixels.inc"
 }  // namespace
 }  // namespace jpegdeep
 
@@ -32,7 +33,7 @@ namespace {
 namespace jpegdeep {
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, "avx2"};
+  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, inverse, mix, "avx2"};
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels : nullptr;
 }
 

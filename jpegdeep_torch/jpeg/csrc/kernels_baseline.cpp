@@ -5,10 +5,11 @@
 namespace jpegdeep {
 namespace {
 #include "kernels.inc"
+#include "kernels_pixels.inc"
 }  // namespace
 
 const Kernels& baseline_kernels() {
-  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, "baseline"};
+  static const Kernels kernels{dequantise, horizontal, vertical, multiply, turn, write_column, inverse, mix, "baseline"};
   return kernels;
 }
 

@@ -1,5 +1,7 @@
 // The Python face of the native part.  Shapes are checked here; the GIL is released wherever a file is worked on.
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,8 @@
 
 #include "axis.h"
 #include "decoder.h"
+#include "module.h"
+#include "pixels.h"
 #include "resizer.h"
 
 namespace py = pybind11;
@@ -22,18 +26,37 @@ using Plane = py::array_t<int16_t, py::array::c_style>;
 using Plans = std::pair<std::shared_ptr<AxisPlan>, std::shared_ptr<AxisPlan>>;  // rows, columns
 
 // From an `axes.Axis`.  What would lead outside the arrays is refused: `component_axes` never makes it.
-std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even) {
+Axis make_axis(const py::object& given) {
   const auto number = [&](const char* name) { return given.attr(name).cast<int>(); };
   const auto flag = [&](const char* name) { return given.attr(name).cast<bool>(); };
+  const auto filter = given.attr("filter").cast<std::string>();
+  const char* const filters[] = {"two-nearest", "bilinear", "bicubic", "lanczos", "box"};  // in the order of Filter
+  const auto known = std::find(std::begin(filters), std::end(filters), filter);
   const Axis axis{number("image_px"), number("ratio"),     number("start_px"), number("stop_px"),
                   number("place_px"), number("before_px"), number("canvas_px"), flag("smooth"),
-                  flag("flip"),       flag("halve"),       flag("repeat_pixels"), flag("antialias")};
+                  flag("flip"),       flag("halve"),       flag("repeat_pixels"),
+                  static_cast<Filter>(known - std::begin(filters))};
   if (axis.ratio < 1 || axis.start_px < 0 || axis.stop_px <= axis.start_px || axis.stop_px > axis.image_px ||
-      axis.place_px < 1 || axis.canvas_px < 1 || (axis.smooth && axis.ratio != 2)) {
-    throw py::value_error("an axis has a part within the image, a place, and no interpolation but of a ratio of 2");
+      axis.place_px < 1 || axis.canvas_px < 1 || (axis.smooth && axis.ratio != 2) || known == std::end(filters)) {
+    throw py::value_error("an axis has a part within the image, a place, a filter that there is, and no interpolation "
+                          "but of a ratio of 2");
+  }
+  return axis;
+}
+
+std::shared_ptr<AxisPlan> make_plan(const py::object& given, bool even, bool to_pixels) {
+  const Axis axis = make_axis(given);
+  const py::gil_scoped_release unlocked;
+  return std::make_shared<AxisPlan>(make_axis_plan(axis, even, to_pixels));
+}
+
+std::shared_ptr<RowFilter> make_row_filter(const py::object& given) {
+  const Axis axis = make_axis(given);
+  if (axis.halve || axis.before_px > 0 || axis.canvas_px > axis.place_px + axis.before_px) {
+    throw py::value_error("an axis to pixels is all within its place");
   }
   const py::gil_scoped_release unlocked;
-  return std::make_shared<AxisPlan>(make_axis_plan(axis, even));
+  return std::make_shared<RowFilter>(axis);
 }
 
 // The 64 steps, and after them what to multiply by to divide by them.
@@ -84,6 +107,57 @@ struct Target {
       result.inverse_steps = steps.data() + 64;
     }
     return result;
+  }
+};
+
+// Where all components' pixels go: plans (rows, columns) for each, colours, and the part of a buffer.
+struct PixelTarget {
+  std::vector<PixelPlans> plans;
+  py::array array;
+  Colours colours{};
+  PixelOutput output{};
+
+  PixelTarget(const std::vector<std::pair<std::shared_ptr<RowFilter>, std::shared_ptr<AxisPlan>>>& plans_in,
+              py::array array_in, int width, const Steps& matrix, const Steps& offset, bool channels_first,
+              bool transposed)
+      : array(std::move(array_in)) {
+    for (const auto& [rows, columns] : plans_in) plans.push_back({rows, columns});
+    const bool is_float = py::isinstance<py::array_t<float>>(array);
+    if (!is_float && !py::isinstance<py::array_t<uint8_t>>(array)) {
+      throw py::value_error("pixels are uint8 or float32");
+    }
+    const auto count = static_cast<py::ssize_t>(plans.size());
+    const py::ssize_t channels = offset.size();
+    if ((count != 1 && count != 3) || (channels != 1 && channels != 3) || matrix.ndim() != 2 ||
+        matrix.shape(0) != channels || matrix.shape(1) != count || array.ndim() != 3) {
+      throw py::value_error("1 or 3 components become 1 or 3 channels of a buffer of 3 dimensions");
+    }
+    const int height = plans[0].rows->output_rows();
+    for (const PixelPlans& each : plans) {
+      if (each.rows->output_rows() != height || each.columns->output_blocks() != (width + 7) / 8) {
+        throw py::value_error("the components' plans are for different sizes");
+      }
+    }
+    const int down = channels_first ? 1 : 0, across = down + 1, depth = channels_first ? 0 : 2;
+    if (array.shape(down) != (transposed ? width : height) || array.shape(across) != (transposed ? height : width) ||
+        array.shape(depth) != channels) {
+      throw py::value_error("the buffer has another size than the plans");
+    }
+    const auto item = array.itemsize();
+    output = {array.mutable_data(), is_float,
+              false, transposed, array.strides(down) / item, array.strides(across) / item,
+              array.strides(depth) / item};
+    output.planar = channels == 1 || output.channel_stride != 1;
+    if (!transposed && output.column_stride != (output.planar ? 1 : channels)) {
+      throw py::value_error("the pixels of a row are contiguous, of each channel or with their channels");
+    }
+    colours.components = static_cast<int>(count);
+    colours.channels = static_cast<int>(channels);
+    colours.width = width;
+    for (int k = 0; k < channels; ++k) {
+      colours.offset[k] = offset.data()[k];
+      for (int c = 0; c < count; ++c) colours.matrix[k][c] = matrix.at(k, c);
+    }
   }
 };
 
@@ -189,6 +263,23 @@ class File {
     return py::make_tuple(horizontal, vertical);
   }
 
+  // The first components' pixels, resized, into the target's buffer.
+  void resize_pixels(const PixelTarget& target, bool baseline) {
+    const int components = static_cast<int>(target.plans.size());
+    if (components > decoder_->components()) throw py::value_error("more plans than components");
+    for (int c = 0; c < components; ++c) {
+      if (target.plans[c].rows->input_blocks() != decoder_->block_rows(c) ||
+          target.plans[c].columns->input_blocks() != decoder_->block_columns(c)) {
+        throw py::value_error("a plan is for another number of blocks than the file has");
+      }
+    }
+    const py::gil_scoped_release unlocked;
+    PixelSink sink(*decoder_, target.plans, target.colours, target.output, decoder_->several_scans(),
+                   baseline ? baseline_kernels() : best_kernels());
+    decoder_->decode(sink, fast_);
+    if (!sink.finished()) throw DecodeError("rows of the picture are missing");
+  }
+
  private:
   py::bytes data_;  // the decoder reads from it
   std::unique_ptr<Decoder> decoder_;
@@ -251,13 +342,19 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "libjpeg's coefficients, read and resized without decoding.  Use jpegdeep_torch.jpeg, which checks and explains.";
   py::register_exception<DecodeError>(m, "DecodeError");
   py::class_<AxisPlan, std::shared_ptr<AxisPlan>>(m, "AxisPlan")
-      .def(py::init(&make_plan), py::arg("axis"), py::arg("even"))
+      .def(py::init(&make_plan), py::arg("axis"), py::arg("even"), py::arg("to_pixels") = false)
       .def_property_readonly("window", &AxisPlan::window);
   py::class_<Target, std::shared_ptr<Target>>(m, "Target")
       .def(py::init<const Plans&, py::array, const py::object&, float, float, float, bool>(), py::arg("plans"),
            py::arg("array"),
            py::arg("steps") = py::none(), py::arg("input_dc") = 0.0f, py::arg("output_dc") = 0.0f,
            py::arg("gain") = 1.0f, py::arg("transposed") = false);
+  py::class_<RowFilter, std::shared_ptr<RowFilter>>(m, "RowFilter").def(py::init(&make_row_filter), py::arg("axis"));
+  py::class_<PixelTarget, std::shared_ptr<PixelTarget>>(m, "PixelTarget")
+      .def(py::init<const std::vector<std::pair<std::shared_ptr<RowFilter>, std::shared_ptr<AxisPlan>>>&, py::array, int,
+                    const Steps&, const Steps&, bool, bool>(),
+           py::arg("plans"), py::arg("array"), py::arg("width"), py::arg("matrix"), py::arg("offset"),
+           py::arg("channels_first") = false, py::arg("transposed") = false);
   py::class_<File>(m, "File")
       .def(py::init<py::bytes, const std::string&, bool>(), py::arg("data"), py::arg("on_damage") = "error",
            py::arg("fast") = true)
@@ -269,7 +366,8 @@ PYBIND11_MODULE(_native, m) {
       .def("pixels", &File::pixels, py::arg("transpose") = false, py::arg("flip_vertical") = false,
            py::arg("flip_horizontal") = false)
       .def("read", &File::read)
-      .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false);
+      .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false)
+      .def("resize_pixels", &File::resize_pixels, py::arg("target"), py::arg("baseline") = false);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
   m.def("turn_chroma", &turn_chroma, py::arg("chroma"), py::arg("degrees"), py::arg("steps"), py::arg("out"));
   m.def("bare_read", [](const py::bytes& data) {
@@ -279,5 +377,6 @@ PYBIND11_MODULE(_native, m) {
     const py::gil_scoped_release unlocked;
     bare_read(reinterpret_cast<const uint8_t*>(bytes), static_cast<size_t>(size));
   }, py::arg("data"));
+  bind_headers(m);
   m.def("kernels", [] { return best_kernels().name; });
 }

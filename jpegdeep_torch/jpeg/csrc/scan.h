@@ -1,18 +1,29 @@
-// A Huffman decoder for the ordinary case: one sequential scan with all components in it, and nothing wrong with it.
+// Our own entropy decoders, for Huffman-coded files about which there is nothing unusual.
 #pragma once
 
-#include "decoder.h"
+#include "header.h"
 
 namespace jpegdeep {
 
-// Decodes the scan that `info` stands before (jpeg_read_header has returned), giving its rows of blocks to `sink`.
-//
-// False where the file is not of this kind, or anything about the scan is not as it should be: libjpeg then decodes it
-// from the start, and says what is wrong or makes of it what it always did.  So this decoder never has to decide what
-// a damaged file means.  `info` is not changed.
-bool decode_baseline_scan(const jpeg_decompress_struct& info, RowSink& sink);
+// Receives decoded block rows; called between libjpeg's own functions, so it must neither throw nor allocate.
+class RowSink {
+ public:
+  virtual ~RowSink() = default;
+  // One row of blocks (natural order, not dequantised) and the steps they were quantised with; `row` counts from 0.
+  virtual void row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept = 0;
+};
 
-// The steps of component c as they stand at the first scan, or null.
-const uint16_t* quantisation_table(const jpeg_decompress_struct& info, int c);
+// Decodes a file with this header, giving its rows of blocks to `sink`.
+//
+// False where anything is not as a sound encoder leaves it: libjpeg then decodes the file from the start, and says what
+// is wrong or makes of it what it always did.  So these decoders never have to decide what a damaged file means.  The
+// sink may by then have got rows, which it gets again.
+bool decode_sequential(const Header& header, const uint8_t* data, size_t size, RowSink& sink);
+bool decode_progressive(const Header& header, const uint8_t* data, size_t size, RowSink& sink);
+
+// A progressive file may go through the whole image again in every scan, for a few bytes each: bounded here to what
+// about a second decodes, and to what the bytes of a large file warrant.  Ordinary files have some 10 scans.
+constexpr int kMaxScans = 500;
+inline double most_blocks_visited(size_t file_size) { return 24e6 + 4 * static_cast<double>(file_size); }
 
 }  // namespace jpegdeep

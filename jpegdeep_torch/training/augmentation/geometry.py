@@ -157,7 +157,7 @@ def draw_classifier_geometry(
         ratio = math.exp(random.uniform(math.log(least), math.log(most)))
         crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
-            top, left = random.integers(height - crop_height + 1), random.integers(width - crop_width + 1)
+            top, left = int(random.integers(height - crop_height + 1)), int(random.integers(width - crop_width + 1))
             break
     else:  # an image of extreme shape: its middle, as near to the ratios as it goes
         crop_width, crop_height = width, height
@@ -167,4 +167,4 @@ def draw_classifier_geometry(
             crop_width = max(1, round(height * most))
         top, left = (height - crop_height) // 2, (width - crop_width) // 2
     flip = random.random() < config.flip_probability
-    return Geometry(size, (int(top), int(left), crop_height, crop_width), (0, 0, size, size), flip)
+    return Geometry(size, (top, left, crop_height, crop_width), (0, 0, size, size), flip)

@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import JpegError
 from ...jpeg import ReadOptions, read_dct
 from ...jpeg.options import DEFAULT_OPTIONS
+from ...jpeg.quantization import Quality
 from .geometry import Geometry
 from .photometric import Photometric
 
@@ -64,12 +65,15 @@ def render_coefficients(
     """
     resize = photometric.before_turning(geometry.resize(antialias), fill_rgb)
     luma, chroma = out[0], out[1] if len(out) > 1 else None
-    turns = chroma is not None and photometric.hue_deg != 0
-    room = np.empty(chroma.shape, np.float32) if turns else chroma
-    quality = (requantize, None) if turns else requantize
+    target: np.ndarray | None = chroma
+    quality: Quality = requantize
+    if chroma is not None and photometric.hue_deg:
+        target, quality = np.empty(chroma.shape, np.float32), (requantize, None)
     try:
-        read_dct(data, resize=resize, requantize=quality, out=(luma, room), chroma=chroma is not None, options=options)
+        read_dct(
+            data, resize=resize, requantize=quality, out=(luma, target), chroma=chroma is not None, options=options
+        )
     except JpegError as error:
         raise type(error)(name, error.reason) from None
-    if turns:
-        photometric.turn(room, requantize, chroma)
+    if chroma is not None and target is not None and target is not chroma:
+        photometric.turn(target, requantize, chroma)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError
-from ..utils.figures import new_figure, save_figure
-from .run_folder import LOG, read_log
+from eval.benchmark.figures import new_figure, save_figure
+from jpegdeep_torch.errors import TrainingError
+from jpegdeep_torch.training.run_folder import LOG, read_log
 
 _FIGURES = ("mAP", "accuracy")
 

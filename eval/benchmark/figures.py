@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import MissingExtra
-from .files import written_whole
+from jpegdeep_torch.errors import MissingExtra
+from jpegdeep_torch.utils.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

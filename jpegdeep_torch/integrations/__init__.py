@@ -1,0 +1,1 @@
+"""The detector inside other projects' engines.  Each module needs the extra of its name."""
