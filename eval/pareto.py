@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jpegdeep_torch.utils.figures import new_figure, save_figure
 from tqdm import tqdm
 
 from eval.benchmark.arguments import add_backends, laboratory_parser, prepared_device
@@ -31,7 +32,6 @@ from jpegdeep_torch.evaluation.voc import evaluate_voc
 from jpegdeep_torch.inference.predictor import default_workers
 from jpegdeep_torch.pretrained import load_model
 from jpegdeep_torch.utils.environment import run_header
-from jpegdeep_torch.utils.figures import new_figure, save_figure
 from jpegdeep_torch.utils.files import write_json
 from jpegdeep_torch.utils.text_table import text_table
 
