@@ -25,6 +25,7 @@ from .jpeg import (
     fit_image,
     pixels_batch,
     read_dct,
+    read_dct_batch,
     read_gray,
     read_many,
     read_planes,
@@ -48,6 +49,6 @@ __all__ = [
     "NMSConfig", "Planes", "ReadOptions", "StorageError", "StreamError", "TiledDetector", "TrainingError",
     "TrainingResult", "TwinConfig", "convert_keras", "convert_torch", "create_model", "detect", "fit_image",
     "get_preset", "keep_freed_memory", "list_jpegs", "list_models", "list_weights", "load_model", "load_weights",
-    "make_loader", "make_twin", "pixels_batch", "predict_shards", "prepare_inputs", "read_dct", "read_gray",
-    "read_info", "read_many", "read_planes", "read_rgb", "save_weights", "ssd300_anchors", "train",
+    "make_loader", "make_twin", "pixels_batch", "predict_shards", "prepare_inputs", "read_dct", "read_dct_batch",
+    "read_gray", "read_info", "read_many", "read_planes", "read_rgb", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

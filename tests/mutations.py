@@ -126,7 +126,9 @@ def _text(text: bytes, random: np.random.RandomState) -> bytes:
 
 def _datasets(group: h5py.Group) -> list[str]:
     names: list[str] = []
-    group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    for name in group:
+        item = group[name]
+        names += [f"{name}/{below}" for below in _datasets(item)] if isinstance(item, h5py.Group) else [name]
     return names
 
 
@@ -230,12 +232,16 @@ def assert_right(path: Path, output: Path) -> None:
         theirs = {k: v.float().numpy() for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
         first = "features.0.0.weight"
         deviation = 255 * np.array([0.229, 0.224, 0.225])
-        assert np.allclose(ours.pop(first), theirs.pop(first) / deviation[:, None, None], rtol=1e-6, atol=0)
+        assert np.allclose(ours.pop(first), theirs.pop(first) / deviation[:, None, None], rtol=1e-6, atol=1e-37)
         assert all(np.array_equal(value, ours[key]) for key, value in theirs.items() if key in ours)
         assert not set(theirs) - set(ours) and {k.split(".")[0] for k in set(ours) - set(theirs)} <= {"classifier"}
         return
     values, config = _held(path)
-    layers = {x["config"].get("name", x.get("name")): x["config"] for x in config["config"]["layers"]} if config else {}
+    layers = (
+        {x["config"].get("name", x.get("name")): x["config"] for x in config["config"]["layers"] if "config" in x}
+        if config
+        else {}
+    )
     anchors = [settings for settings in layers.values() if "this_scale" in settings]
     if anchors:
         stated = [float(settings["this_scale"]) for settings in anchors]

@@ -18,7 +18,7 @@ from jpegdeep_torch.inference.predictor import Predictor
 from jpegdeep_torch.jpeg.pixels import DEFAULT_DECODER
 from jpegdeep_torch.models import ModelConfig, create_model, model_config
 from jpegdeep_torch.presets import Preset, get_preset
-from jpegdeep_torch.weights import load_model
+from jpegdeep_torch.pretrained import load_model
 
 CALIBRATION_IMAGES = 4
 

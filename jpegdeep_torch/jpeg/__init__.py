@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .batch import DctBatch, read_dct_batch
 from .geometry import Resize, fit_image
 from .header import check_jpeg, read_header
 from .network_input import DctInput, read_dct
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .resize_torch import resize_batch
 
 __all__ = [
+    "DctBatch",
     "DctInput",
     "JpegWarning",
     "Planes",
@@ -33,6 +35,7 @@ __all__ = [
     "fit_image",
     "pixels_batch",
     "read_dct",
+    "read_dct_batch",
     "read_gray",
     "read_header",
     "read_many",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import JpegError
 from .entropy import check_entropy_coding
@@ -28,23 +29,40 @@ class OpenedJpeg:
     options: ReadOptions
     warnings: list[JpegWarning] = field(default_factory=list)
 
-    def decode(self, method: str, *arguments: object):
-        """Decodes the file by `method` of the native decoder, whose warnings are kept.  Raises JpegError."""
+    def native_file(self) -> Any:
+        """The file for the native decoder (`_native.File`).  JpegError: that one reads another header of it."""
         native = native_module()
-        header, file = self.header, None
+        header = self.header
         try:
             file = native.File(self.data, self.options.on_damage)
-            found = file.image_size, file.sampling, file.several_scans
-            if found != (header.stored_size, header.sampling, header.several_scans):
-                raise JpegError(self.name, "damaged: its markers lead to two different headers")
-            return getattr(file, method)(*arguments)
         except native.DecodeError as error:
-            cut = find_end(self.data, header) is None
-            reason = f"truncated after {len(self.data)} bytes ({error})" if cut else str(error)
-            raise JpegError(self.name, reason) from None
+            raise self.damaged(error) from None
+        if (file.image_size, file.sampling, file.several_scans) != (
+            header.stored_size,
+            header.sampling,
+            header.several_scans,
+        ):
+            raise JpegError(self.name, "damaged: its markers lead to two different headers")
+        return file
+
+    def damaged(self, error: object) -> JpegError:
+        """What to raise for what the native decoder said."""
+        cut = find_end(self.data, self.header) is None
+        return JpegError(self.name, f"truncated after {len(self.data)} bytes ({error})" if cut else str(error))
+
+    def keep_warnings(self, file: Any) -> None:
+        """Those of a file that the native decoder has decoded."""
+        self.warnings += [JpegWarning(*warning) for warning in file.warnings]
+
+    def decode(self, method: str, *arguments: object):
+        """Decodes the file by `method` of the native decoder, whose warnings are kept.  Raises JpegError."""
+        file = self.native_file()
+        try:
+            return getattr(file, method)(*arguments)
+        except native_module().DecodeError as error:
+            raise self.damaged(error) from None
         finally:
-            if file is not None:
-                self.warnings += [JpegWarning(*warning) for warning in file.warnings]
+            self.keep_warnings(file)
 
     def check(self) -> None:
         """Decodes the entropy coding, and nothing after it, for the verdict.

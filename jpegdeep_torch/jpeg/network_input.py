@@ -37,6 +37,7 @@ def read_dct(
     reader: str = "auto",
     options: ReadOptions = DEFAULT_OPTIONS,
     warnings: list[JpegWarning] | None = None,
+    threads: int = 1,
 ) -> DctInput:
     """Reads a JPEG's coefficients and resizes them: luma int16 (38, 38, 64), chroma int16 (19, 19, 128) for 300.
 
@@ -54,7 +55,7 @@ def read_dct(
         out: buffers to write into, such as an item of a batch: int16 or float32, of the shapes above, each with
             contiguous frequencies.  A tensor's `.numpy()` will do.
         chroma: False reads no colour: `chroma` is None (for the networks that take luma alone).
-        reader, options, warnings: those of `read_planes`.
+        reader, options, warnings, threads: those of `read_planes`.
 
     Raises:
         UnsupportedCoding, JpegError: as `read_planes`.
@@ -70,7 +71,7 @@ def read_dct(
     header = opened.header
     if chosen == "native" and header.colour != "rgb":
         targets = native_targets(*out, resize, header.image_size, header.sampling, requantize, header.orientation)
-        opened.decode("resize", targets)
+        opened.decode("resize", targets, False, threads)
         if header.components == 1 and out[1] is not None:
             fill_gray_chroma(out[1], resize, requantize)
     else:

@@ -14,7 +14,6 @@ from .header import JpegHeader, OpenedJpeg, open_jpeg
 from .native import native_module
 from .options import DEFAULT_OPTIONS, JpegWarning, ReadOptions
 from .orientation import TURNS
-from .pixels import decode_rgb
 from .quantization import FROM_RGB, TO_RGB
 from .reader import Source, source_bytes
 
@@ -214,6 +213,8 @@ def _pixel_plans(resize: Resize, image_size, sampling, orientation) -> list[tupl
 def _resize_decoded(inside: np.ndarray, placed: Resize, opened: OpenedJpeg, gray: bool) -> None:
     """The same from decoded pixels: of CMYK files, and where nothing native was built."""
     found: list[JpegWarning] = []
+    from .pixels import decode_rgb  # imports PyTorch and OpenCV, without which the rest does
+
     pixels = decode_rgb(opened.data, opened.name, decoder="native", options=opened.options, warnings=found)
     opened.warnings += [warning for warning in found if warning not in opened.warnings]
     ((vertical, horizontal),) = component_axes(placed, pixels.shape[:2], ((1, 1),), to_pixels=True)

@@ -28,15 +28,15 @@ _REDIRECTED = Lock()
 Source = bytes | bytearray | memoryview | str | os.PathLike
 
 
-def source_bytes(source: Source) -> tuple[str, bytes]:
-    """The name to give in errors ('<bytes>' for bytes) and the file's contents.
+def source_bytes(source: Source, name: str = "<bytes>") -> tuple[str, bytes]:
+    """The name to give in errors (`name` for bytes) and the file's contents.
 
     JpegError: the file cannot be read.
     """
     if isinstance(source, bytes):
-        return "<bytes>", source
+        return name, source
     if isinstance(source, bytearray | memoryview):
-        return "<bytes>", bytes(source)
+        return name, bytes(source)
     try:
         return str(source), Path(source).read_bytes()
     except OSError as error:
@@ -62,14 +62,14 @@ def choose_reader(reader: str) -> str:
     return "jpeg2dct"
 
 
-def open_source(source: Source, options: ReadOptions) -> OpenedJpeg:
-    """A file that is of a kind that coefficients can be read of.
+def open_source(source: Source, options: ReadOptions, name: str = "<bytes>") -> OpenedJpeg:
+    """A file that is of a kind that coefficients can be read of; `name` is what messages call bytes.
 
     Raises:
         UnsupportedCoding: pixels can be decoded, but there are no planes of Y, Cb and Cr in it.
         JpegError: it cannot be read at all.
     """
-    name, data = source_bytes(source)
+    name, data = source_bytes(source, name)
     opened = open_jpeg(data, name, options)
     header = opened.header
     if header.colour in ("cmyk", "ycck"):
@@ -86,6 +86,7 @@ def read_planes(
     reader: str = "auto",
     options: ReadOptions = DEFAULT_OPTIONS,
     warnings: list[JpegWarning] | None = None,
+    threads: int = 1,
 ) -> Planes:
     """Reads the DCT coefficients of a JPEG.
 
@@ -97,6 +98,7 @@ def read_planes(
             'auto' is the native one where it was built.
         options: what is refused, and which way up the picture is.
         warnings: what is unusual about the file is appended.
+        threads: that the native reader may use for a sequential file with restart markers.  Of others it uses one.
 
     Raises:
         UnsupportedCoding: a CMYK or YCCK file, or an RGB one of unequal sampling.  Decoding its pixels is what is left.
@@ -105,17 +107,17 @@ def read_planes(
     """
     chosen = choose_reader(reader)
     opened = open_source(source, options)
-    planes = planes_of(opened, chosen)
+    planes = planes_of(opened, chosen, threads)
     if warnings is not None:
         warnings += opened.warnings
     return planes
 
 
-def planes_of(opened: OpenedJpeg, reader: str) -> Planes:
+def planes_of(opened: OpenedJpeg, reader: str, threads: int = 1) -> Planes:
     """The coefficients of an opened file by the reader 'native' or 'jpeg2dct'.  Raises JpegError."""
     if reader == "jpeg2dct":
         return _read_jpeg2dct(opened)
-    coefficients, quantization = opened.decode("read")
+    coefficients, quantization = opened.decode("read", threads)
     header = opened.header
     if header.colour == "rgb":
         # Linear, so the same for coefficients as for values.  The level shift of 128 is in all three, and so in Y.

@@ -200,6 +200,8 @@ def input_problems(config: dict | None, model: str) -> list[str]:
     channels = {c for _, c, _ in INPUT_KINDS[row.inputs]}
     problems = []
     for kind, name, settings in config_layers(config):
+        if settings.get("data_format") == "channels_first":
+            problems.append(f"{shown(name)}: data_format channels_first, expected channels_last")
         if kind == "InputLayer":
             shape = settings.get("batch_input_shape", settings.get("batch_shape"))
             if isinstance(shape, list) and len(shape) == 4:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 from ..errors import ModelError
 
-ANCHOR_SCALES: dict[
-    str, tuple[float, ...]
-] = {  # as fractions of the image side, from the SSD papers' configurations for each dataset
+# As fractions of the image side, from the SSD papers' configurations for each data set.
+ANCHOR_SCALES: dict[str, tuple[float, ...]] = {
     "voc": (0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05),
     "coco": (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
 }

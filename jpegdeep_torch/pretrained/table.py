@@ -111,7 +111,7 @@ WEIGHTS: tuple[PretrainedWeights, ...] = (
         "bccd", "ssd300_mobilenet_v2_dct_small", "bccd.safetensors",
         source="ours, trained on BCCD (docs/detectors.md)",
         licence="the weights: Apache-2.0; BCCD: MIT; torchvision's ImageNet weights of MobileNetV2: BSD 3-Clause",
-        sha256="f3263a4e9d2912c4ce9886a6a45d9bab5d730c4f5f69bf18559aa9849ec1c8de",
+        sha256="4c49e8475017e6e588521e74df66df7f5fd1f22485c4b92d48aec9b7b58eecf9",
     ),
 )  # fmt: skip
 

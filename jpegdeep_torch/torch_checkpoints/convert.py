@@ -39,9 +39,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # mmap: sizes that the file only claims take no memory; the format before PyTorch 1.6 has none.
+            # Not by mmap, which takes the neighbour's bytes where a tensor's record is shorter than its size.
             archive = zipfile.is_zipfile(path)
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=archive or None)
+            held = torch.load(path, map_location="cpu", weights_only=True)
         if archive:
             _check_sums(path)
     except Exception as error:  # pickle, zip and PyTorch have each their own

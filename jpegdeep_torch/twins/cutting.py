@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -139,7 +140,9 @@ def _default_deeper(
     for depth in range(layer.count(".") + 1, 0, -1):
         order = list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in names.values()))
         after = order[order.index(".".join(layer.split(".")[:depth])) + 1 :]
-        fitting = [name for name in after if _stride(shapes.get(_last_of(name, names)), size) == stride]
+        fitting = [
+            name for name in after if (node := _last_of(name, names)) and _stride(shapes.get(node), size) == stride
+        ]
         if fitting:
             return fitting[-1]
     return None
@@ -156,7 +159,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _part(network: nn.Module, graph: fx.Graph, start: fx.Node | None, end: object) -> fx.GraphModule:
+def _part(network: nn.Module, graph: fx.Graph, start: fx.Node | None, end: Any) -> fx.GraphModule:
     """What leads from the output of `start` (None: from the image) to `end`, a node or a structure of nodes."""
     part = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -173,7 +176,7 @@ def _part(network: nn.Module, graph: fx.Graph, start: fx.Node | None, end: objec
     return fx.GraphModule(network, part)
 
 
-def _needed(end: object, start: fx.Node | None) -> set[fx.Node]:
+def _needed(end: Any, start: fx.Node | None) -> set[fx.Node]:
     """The nodes that `end` is made from, no further back than `start`."""
     waiting: list[fx.Node] = []
     fx.map_arg(end, waiting.append)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..jpeg.axes import DCT
-from ..models.stems import DCTStem
+from ..models.stems import DCTStem, InvertedResidual
 
 _RIDGE = 1e-3  # added to the variance of each input, as a share of it
 
@@ -27,7 +27,8 @@ def begin_linear(stem: DCTStem, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
     batches = list(batches)
     _measure(stem, batches)
     _split_chroma(stem)
-    gram, cross, sums, wanted, count = 0.0, 0.0, 0.0, 0.0, 0
+    gram = cross = sums = wanted = torch.zeros(())
+    count = 0
     with torch.no_grad():
         for luma, chroma, features in batches:
             columns = F.unfold(_entered(stem, luma, chroma), 3, padding=1).transpose(1, 2).flatten(0, 1).double()
@@ -46,14 +47,14 @@ def _measure(stem: DCTStem, batches: list[tuple[Tensor, Tensor, Tensor]]) -> Non
     norms = [stem.luma_norm] + ([] if stem.chroma_norm is None else [stem.chroma_norm])
     for norm, place in zip(norms, (0, 1)):
         values = torch.cat([batch[place].transpose(0, 1).flatten(1) for batch in batches], dim=1)
-        norm.running_mean.copy_(values.mean(dim=1))
-        norm.running_var.copy_(values.var(dim=1))
+        norm.load_state_dict({"running_mean": values.mean(dim=1), "running_var": values.var(dim=1)}, strict=False)
 
 
 def _split_chroma(stem: DCTStem) -> None:
     """The enlarging: sixteen channels of Cb and of Cr for each quarter of a block, or as many as there are."""
-    if stem.enlarge is None or stem.chroma_norm is None:
+    if stem.enlarge is None or stem.chroma_norm is None or stem.enlarge.bias is None:
         return
+    assert stem.chroma_norm.running_var is not None
     whole, quarter = torch.from_numpy(DCT), _dct_4()
     deviation = (stem.chroma_norm.running_var + stem.chroma_norm.eps).sqrt().double()
     weight = stem.enlarge.weight.data  # (128, channels, 2, 2)
@@ -102,9 +103,12 @@ def _set(stem: DCTStem, weights: Tensor, gram: Tensor, mean: Tensor, goal: Tenso
     deviation = (mapped * (gram @ mapped)).sum(0).clamp(min=1e-12).sqrt()
     k = kept.shape[1]
     stem.entry.weight.data[:k] = (mapped / deviation).T.reshape(k, -1, 3, 3).float()
-    stem.exit.weight.data.zero_()
-    stem.exit.weight.data[:, :k, 0, 0] = (kept * deviation).float()
-    stem.exit.bias.data.copy_(goal.float())
+    last = stem.exit
+    assert isinstance(last, nn.Conv2d) and last.bias is not None and stem.entry_bn.running_mean is not None
+    last.weight.data.zero_()
+    last.weight.data[:, :k, 0, 0] = (kept * deviation).float()
+    last.bias.data.copy_(goal.float())
     stem.entry_bn.running_mean[:k] = (mean @ mapped / deviation).float()
     for block in stem.blocks:
+        assert isinstance(block, InvertedResidual)
         nn.init.zeros_(block.last_norm.weight)

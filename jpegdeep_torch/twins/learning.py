@@ -22,7 +22,7 @@ from .pairs import Augmentation, Pairs, training_pairs
 
 _OPENING_BATCHES = 40  # that the student begins from, and that the channels' variances are taken from
 _KEPT = 24  # batches to learn from, where each is learnt from several times
-_LEAST_VARIANCE = 1e-3  # of a channel, as a share of all channels' mean: one that is always zero has none
+LEAST_VARIANCE = 1e-3  # of a channel, as a share of all channels' mean: one that is always zero has none
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ Opening = list[tuple[Pairs, list[Tensor]]]  # batches, without their pixels, and
 class Lesson(Protocol):
     """A student and its teacher, as the loop sees them."""
 
-    student: nn.Module  # all that learns, and all that is stored to go on from
+    @property
+    def student(self) -> nn.Module:
+        """All that learns, and all that is stored to go on from."""
 
     def begin(self, opening: Opening) -> None:
         """Brings the student to where it starts from."""
@@ -229,7 +231,7 @@ def _channel_variances(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     for maps in zip(*batches):
         moments = torch.stack([torch.stack((m.mean((0, 2, 3)), m.square().mean((0, 2, 3)))) for m in maps]).mean(dim=0)
         variance = moments[1] - moments[0].square()
-        found.append(variance.clamp(min=max(_LEAST_VARIANCE * float(variance.mean()), 1e-12)))
+        found.append(variance.clamp(min=max(LEAST_VARIANCE * float(variance.mean()), 1e-30)))
     return found
 
 

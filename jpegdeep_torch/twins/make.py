@@ -119,6 +119,7 @@ def make_twin(
         f"a {stem} stem learns from {len(files):,} pictures, {len(held_out)} are held out"
     )
     teach(lesson, files, config, saved, save_steps=save_steps, on_progress=display.step)
+    student = lesson.scaled.folded()
     if output is not None:
         _save(teacher, student, info, output)
     proof = prove(cut, student, lesson.prepare, held_out, size, on_images=display.proved)
@@ -155,8 +156,9 @@ def teacher_name(teacher: nn.Module) -> str:
 
 
 def preparation(teacher: nn.Module, prepare: Prepare | Preset | None) -> Prepare:
-    if prepare is None and hasattr(teacher, "info"):
-        prepare = teacher.info.preparation()
+    about = getattr(teacher, "info", None)
+    if prepare is None and isinstance(about, WeightsInfo):
+        prepare = about.preparation()
     if isinstance(prepare, Preset):
         preset = prepare
         return lambda pixels: prepare_image(pixels, preset)

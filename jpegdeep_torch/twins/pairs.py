@@ -119,9 +119,9 @@ def make_pairs(items: Sequence[tuple[Planes, Resize]]) -> Pairs:
         luma.append(torch.from_numpy(y))
         chroma.append(torch.from_numpy(c))
         fine.append(torch.from_numpy(_fine_chroma(planes, resize)))
-    y, c = torch.stack(luma).float(), torch.stack(chroma).float()
-    pixels = to_pixels(torch.cat((y, torch.stack(fine)), dim=3), items[0][1].size)
-    return Pairs(y.permute(0, 3, 1, 2), c.permute(0, 3, 1, 2), pixels)
+    whole, half = torch.stack(luma).float(), torch.stack(chroma).float()
+    pixels = to_pixels(torch.cat((whole, torch.stack(fine)), dim=3), items[0][1].size)
+    return Pairs(whole.permute(0, 3, 1, 2), half.permute(0, 3, 1, 2), pixels)
 
 
 def _fine_chroma(planes: Planes, resize: Resize) -> np.ndarray:

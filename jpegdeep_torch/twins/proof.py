@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .cutting import Cut
-from .learning import normalised_error
+from .learning import LEAST_VARIANCE, normalised_error
 from .lessons import Prepare
 from .pairs import Pairs, middle_pairs
 
@@ -80,7 +80,8 @@ def prove(
         if quality is None:
             answers = found
         theirs, ours = torch.cat(wanted), torch.cat(given)
-        variance = theirs.var(dim=(0, 2, 3)).clamp(min=1e-12)
+        variance = theirs.var(dim=(0, 2, 3))
+        variance = variance.clamp(min=max(LEAST_VARIANCE * float(variance.mean()), 1e-30))
         top1 = sum(a == b for _, a, b in found) / len(found) if found else None
         agreements.append(Agreement(quality, len(files), 1 - float(normalised_error(ours, theirs, variance)), top1))
     teacher_ms, twin_ms = _speeds(cut, stem, prepare, middle_pairs(files[:_BATCH], size))

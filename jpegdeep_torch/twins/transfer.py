@@ -17,7 +17,7 @@ from ..errors import ModelError
 from ..models import Network, create_model
 from ..presets import Preset
 from ..weights import WeightsInfo, save_weights
-from .learning import Opening, TwinConfig, normalised_error, teach
+from .learning import LEAST_VARIANCE, Opening, TwinConfig, normalised_error, teach
 from .lessons import Prepare
 from .make import preparation, saved_beside
 from .pairs import Pairs, middle_pairs
@@ -63,7 +63,7 @@ class NetworkLesson:
     """A DCT network learns the maps of stride 8 and 16 of its RGB twin; its layers after them are the teacher's."""
 
     def __init__(self, student: Network, teacher: Network, prepare: Prepare):
-        self.student, self.prepare = student.eval(), prepare
+        self.network, self.prepare = student.eval(), prepare
         self.teacher = teacher.eval().requires_grad_(False)
         taken = set(taken_layers(student, teacher))
         self.kept = sorted(key for key in taken if not any(part in key for part in _BEFORE_SOURCE))
@@ -80,6 +80,11 @@ class NetworkLesson:
                 f"{student.config.name}: has no layers or no feature map in common with {teacher.config.name}"
             )
 
+    @property
+    def student(self) -> nn.Module:
+        """The DCT network."""
+        return self.network
+
     def begin(self, opening: Opening) -> None:
         """Nothing: what is not the teacher's starts fresh."""
 
@@ -92,10 +97,10 @@ class NetworkLesson:
         return [maps[i] for i in self.places]
 
     def _teacher_trunk(self, image: Tensor) -> Sequence[Tensor]:
-        return self.teacher.trunk(image)  # type: ignore[operator, union-attr]
+        return self.teacher.trunk(image)  # type: ignore[operator]
 
     def _student_trunk(self, pairs: Pairs) -> Sequence[Tensor]:
-        return self.student.trunk(*student_inputs(self.student, pairs))  # type: ignore[operator, union-attr]
+        return self.network.trunk(*student_inputs(self.network, pairs))  # type: ignore[operator]
 
 
 def student_inputs(student: Network, pairs: Pairs) -> tuple[Tensor, ...]:
@@ -195,7 +200,7 @@ def transfer(
 
 
 def _prove(lesson: NetworkLesson, files: Sequence[Path], on_images: Callable[[int], object]) -> TransferProof:
-    student, teacher = lesson.student.eval(), lesson.teacher
+    student, teacher = lesson.network.eval(), lesson.teacher
     wanted: list[list[Tensor]] = []
     given: list[list[Tensor]] = []
     agreed: list[tuple[int, int]] = []
@@ -211,7 +216,7 @@ def _prove(lesson: NetworkLesson, files: Sequence[Path], on_images: Callable[[in
     for theirs, ours in zip(zip(*wanted), zip(*given)):
         all_theirs, all_ours = torch.cat(theirs), torch.cat(ours)
         variance = all_theirs.var(dim=(0, 2, 3))
-        variance = variance.clamp(min=max(1e-12, 1e-3 * float(variance.mean())))
+        variance = variance.clamp(min=max(LEAST_VARIANCE * float(variance.mean()), 1e-30))
         explained.append(1 - float(normalised_error(all_ours, all_theirs, variance)))
     again, total = (sum(numbers) for numbers in zip(*agreed))
     return TransferProof(len(files), explained, again / total if total else None)
@@ -224,7 +229,7 @@ def _agreed(network: nn.Module, theirs: object, ours: object) -> tuple[int, int]
     assert isinstance(network, Network) and isinstance(theirs, tuple) and isinstance(ours, tuple)
     anchors, settings = anchor_boxes(network.config), NMSConfig(score_threshold=_SHOWN_SCORE)
     again = total = 0
-    for wanted, found in zip(detect(*theirs, anchors, config=settings), detect(*ours, anchors, config=settings)):
+    for wanted, found in zip(*(detect(logits, offsets, anchors, None, settings) for logits, offsets in (theirs, ours))):
         total += len(wanted["labels"])
         if len(found["labels"]) and len(wanted["labels"]):
             same = wanted["labels"][:, None] == found["labels"][None]

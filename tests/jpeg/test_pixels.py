@@ -10,7 +10,7 @@ from PIL import Image, features
 from jpegdeep_torch.errors import JpegError, ModelError
 from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, shorter_side_and_crop, stretch
 from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients, reencode
-from tests.jpeg.fuzz import _peak_bytes, _reset_peak
+from tests.jpeg.fuzz import peak_bytes, reset_peak
 from tests.jpeg_samples import KINDS, jpeg, picture
 
 
@@ -123,10 +123,10 @@ def test_a_strip_takes_little_memory():
     """1 x 20,000 pixels, resized whole to 256 x 5,120,000, took 4 GB."""
     pixels = picture(1, 20_000)
     shorter_side_and_crop(picture(), 256, 224)
-    _reset_peak()
-    before = _peak_bytes()
+    reset_peak()
+    before = peak_bytes()
     shorter_side_and_crop(pixels, 256, 224)
-    assert _peak_bytes() - before < 100e6
+    assert peak_bytes() - before < 100e6
 
 
 def test_the_middle_of_a_large_picture_is_what_opencv_cuts_out(monkeypatch):

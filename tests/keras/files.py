@@ -50,10 +50,12 @@ def _attribute(group: h5py.Group, name: str, values: list[str], dialect: Dialect
         group.attrs[f"{name}{i}"] = _strings(list(part), dialect.text)
 
 
-def write(path: Path, net: Network, dialect: Dialect = Dialect(), seed: int = 0, skip: tuple[str, ...] = ()) -> dict:
-    """Writes `net` with seeded weights, without the layers in `skip`; returns the weights under their own names."""
+def write(path: Path, net: Network, dialect: Dialect = Dialect(), seed: int = 0, skip: tuple[str, ...] = (),
+          values: dict | None = None) -> dict:  # fmt: skip
+    """Writes `net` with these or with seeded weights, without the layers in `skip`; returns the weights under their own
+    names."""
     renamed = dict(dialect.renamed)
-    values = {layer: parts for layer, parts in weights_of(net, seed).items() if layer not in skip}
+    values = {layer: parts for layer, parts in (values or weights_of(net, seed)).items() if layer not in skip}
     as_text = (lambda s: s.encode()) if dialect.text == "bytes" else str
     with h5py.File(path, "w") as file:
         root = file.create_group("model_weights") if dialect.whole else file

@@ -46,17 +46,23 @@ def stored(option: str) -> dict[str, np.ndarray]:
 
 def option_file(option: str, folder: Path, whole: bool) -> Path:
     """A small file of `model.save` (whole) or of `save_weights`, as Keras writes it with this option."""
-    source, kept = unpack("ssd_keras_ssd300", folder), stored(option)
+    kept = stored(option)
+    return assembled("ssd_keras_ssd300", str(kept["config"]), list(map(str, kept["names"])), folder, whole)
+
+
+def assembled(name: str, config: str, names: list[str], folder: Path, whole: bool) -> Path:
+    """The weights of a small checkpoint in a file as Keras writes it, with this `model_config` and list of layers."""
+    source = unpack(name, folder)
     path = folder / ("whole.h5" if whole else "weights.h5")
     with h5py.File(source) as weights, h5py.File(path, "w") as file:
         root = file.create_group("model_weights") if whole else file
         if whole:
-            file.attrs["model_config"], file.attrs["keras_version"] = str(kept["config"]), "2.21.0"
-        for name in kept["names"]:
+            file.attrs["model_config"], file.attrs["keras_version"] = config, "2.21.0"
+        for name in names:
             if name in weights:
-                weights.copy(str(name), root)
+                weights.copy(name, root)
             else:
-                root.create_group(str(name)).attrs["weight_names"] = np.array([])
-        root.attrs["layer_names"], root.attrs["keras_version"] = list(map(str, kept["names"])), "2.21.0"
+                root.create_group(name).attrs["weight_names"] = np.array([])
+        root.attrs["layer_names"], root.attrs["keras_version"] = names, "2.21.0"
     source.unlink()
     return path

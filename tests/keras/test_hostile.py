@@ -103,6 +103,18 @@ def test_lists_that_lie(checkpoint):
     refused(checkpoint, "ghost: listed in layer_names but not in the file", "fc6/fc6/phantom:0: listed in weight_names")
 
 
+def test_channels_first_is_refused_by_name(tmp_path):
+    net = network("ssd_keras_ssd300", SMALL)
+    write(tmp_path / "a.h5", net, Dialect(whole=True))
+    config = model_config(net)
+    for layer in config["config"]["layers"]:
+        if layer["class_name"] == "Conv2D":
+            layer["config"]["data_format"] = "channels_first"
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    refused(tmp_path / "a.h5", "conv1_1: data_format channels_first, expected channels_last")
+
+
 @pytest.mark.parametrize("text", [b"{not json", b"[1, 2]", b"\xff\xfe", b"[" * 60_000])
 def test_model_config_that_is_not_one(tmp_path, text):
     write(tmp_path / "a.h5", network("vgg16_dct_y", SMALL), Dialect(whole=True))

@@ -194,12 +194,13 @@ const uint16_t* Decoder::quantisation(int c) const {
   return table == nullptr ? nullptr : table->quantval;
 }
 
-void Decoder::decode(RowSink& sink, bool fast) {
+void Decoder::decode(RowSink& sink, bool fast, int threads) {
   if (decoded_) throw DecodeError("already decoded: a decoder reads its file once");
   decoded_ = true;
   if (fast && ordinary_) {
-    const auto decode_by = header_.progressive ? decode_progressive : decode_sequential;
-    if (decode_by(header_, data_, size_, sink)) return;
+    const bool decoded = header_.progressive ? decode_progressive(header_, data_, size_, sink)
+                                             : decode_sequential(header_, data_, size_, sink, threads);
+    if (decoded) return;
   }
   if (!started_) start_libjpeg();
   sink_ = &sink;
@@ -282,7 +283,9 @@ void Decoder::on_progress(j_common_ptr info) {
 
 void Decoder::bound_work(double blocks) {
   blocks_visited_ += blocks;
-  if (blocks_visited_ > most_blocks_visited(size_) || info_.input_scan_number > kMaxScans) fail("too many scans over too many blocks");
+  if (blocks_visited_ > most_blocks_visited(size_) || info_.input_scan_number > kMaxScans) {
+    fail("too many scans over too many blocks");
+  }
 }
 
 jvirt_barray_ptr Decoder::request_array(j_common_ptr info, int, boolean, JDIMENSION columns, JDIMENSION rows,

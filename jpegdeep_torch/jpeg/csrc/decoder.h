@@ -58,8 +58,8 @@ class Decoder {
   std::vector<std::pair<std::string, int>> warnings() const;
 
   // Entropy-decodes everything; can be called once.  The sink may get the first rows twice: see scan.h.  `fast` false
-  // leaves everything to libjpeg.
-  void decode(RowSink& sink, bool fast);
+  // leaves everything to libjpeg, which has one thread.
+  void decode(RowSink& sink, bool fast, int threads = 1);
   // The same down to pixels, by libjpeg: three bytes of RGB each, the upright picture's rows from the top.  Of CMYK and
   // YCCK files it makes none.
   void decode_pixels(uint8_t* rgb, const Turn& turn);

@@ -1,6 +1,8 @@
 // The Python face of the native part.  Shapes are checked here; the GIL is released wherever a file is worked on.
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -15,6 +17,7 @@
 #include "module.h"
 #include "pixels.h"
 #include "resizer.h"
+#include "tasks.h"
 
 namespace py = pybind11;
 
@@ -213,7 +216,7 @@ class File {
   }
 
   // (planes, quantisation): int16 (block rows, block columns, 64) each, uint16 (components, 64).
-  py::tuple read() {
+  py::tuple read(int threads) {
     const int count = decoder_->components();
     py::tuple planes(count);
     std::vector<PlaneSink::Plane> targets;
@@ -225,7 +228,7 @@ class File {
     PlaneSink sink(std::move(targets));
     {
       const py::gil_scoped_release unlocked;
-      decoder_->decode(sink, fast_);
+      decoder_->decode(sink, fast_, threads);
     }
     py::array_t<uint16_t> tables({count, kBlock});
     for (int c = 0; c < count; ++c) std::copy_n(decoder_->quantisation(c), kBlock, tables.mutable_data(c, 0));
@@ -233,38 +236,32 @@ class File {
   }
 
   // Resizes the first `targets.size()` components into the targets' buffers.
-  py::object resize(const std::vector<std::shared_ptr<Target>>& targets, bool timed) {
-    if (static_cast<int>(targets.size()) > decoder_->components()) {
-      throw py::value_error("more targets than components");
-    }
-    ResizeSink sink;
-    sink.components.reserve(targets.size());
-    for (size_t c = 0; c < targets.size(); ++c) {
-      const Target& target = *targets[c];
-      if (target.plans.first->input_blocks() != decoder_->block_rows(static_cast<int>(c)) ||
-          target.plans.second->input_blocks() != decoder_->block_columns(static_cast<int>(c))) {
-        throw py::value_error("a plan is for another number of blocks than the file has");
-      }
-      sink.components.emplace_back(*target.plans.first, *target.plans.second, target.bound(), target.input_dc,
-                                   best_kernels());
-      sink.components.back().timed = timed;
-    }
+  py::object resize(const std::vector<std::shared_ptr<Target>>& targets, bool timed, int threads) {
+    const auto sink = resizing(targets, timed);
     {
       const py::gil_scoped_release unlocked;
-      decoder_->decode(sink, fast_);
-      for (ComponentResizer& component : sink.components) component.finish();
+      decoder_->decode(*sink, fast_, threads);
+      sink->finish();
     }
     if (!timed) return py::none();
     double horizontal = 0, vertical = 0;
-    for (const ComponentResizer& component : sink.components) {
+    for (const ComponentResizer& component : sink->components) {
       horizontal += component.horizontal_s;
       vertical += component.vertical_s;
     }
     return py::make_tuple(horizontal, vertical);
   }
 
-  // The first components' pixels, resized, into the target's buffer.
-  void resize_pixels(const PixelTarget& target, bool baseline) {
+  // The same to be done later, by whoever holds this file and the targets, without the GIL.
+  std::function<void()> resize_task(const std::vector<std::shared_ptr<Target>>& targets) {
+    return [this, sink = resizing(targets, false)] {
+      decoder_->decode(*sink, fast_);
+      sink->finish();
+    };
+  }
+
+  // A task for the first components' pixels, resized, into the target's buffer.
+  std::function<void()> pixels_task(const PixelTarget& target, bool baseline) {
     const int components = static_cast<int>(target.plans.size());
     if (components > decoder_->components()) throw py::value_error("more plans than components");
     for (int c = 0; c < components; ++c) {
@@ -273,17 +270,81 @@ class File {
         throw py::value_error("a plan is for another number of blocks than the file has");
       }
     }
+    return [this, &target, baseline] {
+      PixelSink sink(*decoder_, target.plans, target.colours, target.output, decoder_->several_scans(),
+                     baseline ? baseline_kernels() : best_kernels());
+      decoder_->decode(sink, fast_);
+      if (!sink.finished()) throw DecodeError("rows of the picture are missing");
+    };
+  }
+
+  void resize_pixels(const PixelTarget& target, bool baseline) {
+    const auto task = pixels_task(target, baseline);
     const py::gil_scoped_release unlocked;
-    PixelSink sink(*decoder_, target.plans, target.colours, target.output, decoder_->several_scans(),
-                   baseline ? baseline_kernels() : best_kernels());
-    decoder_->decode(sink, fast_);
-    if (!sink.finished()) throw DecodeError("rows of the picture are missing");
+    task();
   }
 
  private:
+  std::shared_ptr<ResizeSink> resizing(const std::vector<std::shared_ptr<Target>>& targets, bool timed) const {
+    if (static_cast<int>(targets.size()) > decoder_->components()) {
+      throw py::value_error("more targets than components");
+    }
+    auto sink = std::make_shared<ResizeSink>();
+    sink->components.reserve(targets.size());
+    for (size_t c = 0; c < targets.size(); ++c) {
+      const Target& target = *targets[c];
+      if (target.plans.first->input_blocks() != decoder_->block_rows(static_cast<int>(c)) ||
+          target.plans.second->input_blocks() != decoder_->block_columns(static_cast<int>(c))) {
+        throw py::value_error("a plan is for another number of blocks than the file has");
+      }
+      sink->components.emplace_back(*target.plans.first, *target.plans.second, target.bound(), target.input_dc,
+                                    best_kernels());
+      sink->components.back().timed = timed;
+    }
+    return sink;
+  }
+
   py::bytes data_;  // the decoder reads from it
   std::unique_ptr<Decoder> decoder_;
   bool fast_;  // false: libjpeg's entropy decoder alone
+};
+
+// Many files on several threads, which begin with the first while the others are still being prepared.
+class Batch {
+ public:
+  explicit Batch(int threads) : tasks_(threads) {}
+
+  void add(py::object file, py::object targets) {
+    File& opened = file.cast<File&>();
+    tasks_.add(py::isinstance<PixelTarget>(targets)
+                   ? opened.pixels_task(targets.cast<const PixelTarget&>(), false)
+                   : opened.resize_task(targets.cast<std::vector<std::shared_ptr<Target>>>()));
+    held_.push_back(std::move(file));
+    held_.push_back(std::move(targets));
+  }
+
+  // What is wrong with each file, or None.
+  py::list finish() {
+    std::vector<std::exception_ptr> thrown;
+    {
+      const py::gil_scoped_release unlocked;
+      thrown = tasks_.finish();
+    }
+    py::list result;
+    for (const std::exception_ptr& each : thrown) {
+      try {
+        if (each) std::rethrow_exception(each);
+        result.append(py::none());
+      } catch (const DecodeError& error) {
+        result.append(py::str(error.what()));
+      }
+    }
+    return result;
+  }
+
+ private:
+  std::vector<py::object> held_;
+  Tasks tasks_;  // which is ended first
 };
 
 void resize_plane(const Plane& plane, const Target& target, bool baseline) {
@@ -365,9 +426,13 @@ PYBIND11_MODULE(_native, m) {
       .def("check", &File::check)
       .def("pixels", &File::pixels, py::arg("transpose") = false, py::arg("flip_vertical") = false,
            py::arg("flip_horizontal") = false)
-      .def("read", &File::read)
-      .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false)
+      .def("read", &File::read, py::arg("threads") = 1)
+      .def("resize", &File::resize, py::arg("targets"), py::arg("timed") = false, py::arg("threads") = 1)
       .def("resize_pixels", &File::resize_pixels, py::arg("target"), py::arg("baseline") = false);
+  py::class_<Batch>(m, "Batch")
+      .def(py::init<int>(), py::arg("threads"))
+      .def("add", &Batch::add, py::arg("file"), py::arg("targets"))
+      .def("finish", &Batch::finish);
   m.def("resize_plane", &resize_plane, py::arg("plane"), py::arg("target"), py::arg("baseline") = false);
   m.def("turn_chroma", &turn_chroma, py::arg("chroma"), py::arg("degrees"), py::arg("steps"), py::arg("out"));
   m.def("bare_read", [](const py::bytes& data) {

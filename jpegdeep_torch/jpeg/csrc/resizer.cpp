@@ -119,7 +119,7 @@ void ComponentResizer::add(int row, const int16_t* blocks, const uint16_t* quant
     for (int i = 0; i < 64; ++i) steps_[i] = quantisation[i];
     quantisation_ = quantisation;
   }
-  if (row == 0) next_ = 0;  // from the top again, where a decoder gave up and another took over
+  if (row == 0) next_ = begin_;  // from the top again, where a decoder gave up and another took over
   const double start = timed ? now_s() : 0;
   const int slot = row % rows_.window();
   if (rows_.output_count(row) > 0) {
@@ -161,8 +161,35 @@ void ComponentResizer::write_row(int output_row) noexcept {
   kernels_.write_column(sums_.data(), blocks, output_row, output_);
 }
 
+ComponentResizer ComponentResizer::part(int& first, int end) const {
+  ComponentResizer result(rows_, columns_, output_, input_dc_, kernels_);
+  const std::vector<int>& order = rows_.order();
+  if (first > 0) {
+    while (result.begin_ < order.size() && rows_.end_input(order[result.begin_]) <= first) ++result.begin_;
+  }
+  result.next_ = result.begin_;
+  for (size_t i = result.begin_; i < order.size() && rows_.end_input(order[i]) <= end; ++i) {
+    if (rows_.end_input(order[i]) > 0) first = std::min(first, rows_.first_input(order[i]));
+  }
+  return result;
+}
+
 void ResizeSink::row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept {
+  by_parts_ = false;
   if (component < static_cast<int>(components.size())) components[component].add(row, blocks, quantisation);
+}
+
+std::unique_ptr<RowSink> ResizeSink::part(int* first, const int* end) {
+  auto result = std::make_unique<ResizeSink>();
+  result->components.reserve(components.size());
+  for (size_t c = 0; c < components.size(); ++c) result->components.push_back(components[c].part(first[c], end[c]));
+  by_parts_ = true;
+  return result;
+}
+
+void ResizeSink::finish() noexcept {
+  if (by_parts_) return;
+  for (ComponentResizer& component : components) component.finish();
 }
 
 }  // namespace jpegdeep

@@ -1,7 +1,9 @@
 // What to do with decoded block rows: keep them, dequantised, or bring them to another grid as they come.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "decoder.h"
@@ -18,6 +20,7 @@ class PlaneSink : public RowSink {
   };
   explicit PlaneSink(std::vector<Plane> planes) : planes_(std::move(planes)), kernels_(best_kernels()) {}
   void row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept override;
+  std::unique_ptr<RowSink> part(int*, const int*) override { return std::make_unique<PlaneSink>(planes_); }
 
  private:
   std::vector<Plane> planes_;
@@ -33,6 +36,9 @@ class ComponentResizer {
                    const Kernels& kernels);
   void add(int row, const int16_t* blocks, const uint16_t* quantisation) noexcept;
   void finish() noexcept;  // writes the output rows that no input reaches
+  // The same for the output rows that are complete with input rows from `first` on, not with earlier ones; sets `first`
+  // back to the first row that they need.  Those before `end` alone are looked at.
+  ComponentResizer part(int& first, int end) const;
   double horizontal_s = 0, vertical_s = 0;  // only where `timed`
   bool timed = false;
 
@@ -47,7 +53,7 @@ class ComponentResizer {
   size_t line_length_;
   float steps_[64];
   const uint16_t* quantisation_ = nullptr;
-  size_t next_ = 0;  // index in rows_.order()
+  size_t begin_ = 0, next_ = 0;  // indices in rows_.order()
   std::vector<float> lines_, weights_;
   std::vector<float> sums_;  // where the output is transposed: one row of its blocks before that, ...
   Output upright_{};         // ... and how they are written there
@@ -59,6 +65,11 @@ class ResizeSink : public RowSink {
  public:
   std::vector<ComponentResizer> components;
   void row(int component, int row, const int16_t* blocks, const uint16_t* quantisation) noexcept override;
+  std::unique_ptr<RowSink> part(int* first, const int* end) override;
+  void finish() noexcept;
+
+ private:
+  std::atomic<bool> by_parts_{false};  // these have written everything
 };
 
 }  // namespace jpegdeep

@@ -1,9 +1,12 @@
 // Sequential files: one scan with all components in it.
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
 #include "bits.h"
 #include "scan.h"
+#include "tasks.h"
 
 namespace jpegdeep {
 namespace {
@@ -130,10 +133,13 @@ class Scan {
  public:
   // False: not of the kind this file is about.
   bool prepare(const Header& header, const uint8_t* data, size_t size);
-  bool decode(RowSink& sink);
+  bool decode(RowSink& sink, int threads);
 
  private:
   bool prepare_component(const Header& header, int i, Component& to);
+  bool decode_band(RowSink& sink, int first, int end) const;
+  // Whether a restart interval begins with this row of MCUs.
+  bool begins_interval(int row) const { return static_cast<int64_t>(row) * mcu_columns_ % interval_ == 0; }
 
   friend class RowDecoder;
   std::vector<Component> components_;  // in the order of the scan
@@ -281,17 +287,52 @@ void RowDecoder::give_row(int mcu_row, RowSink& sink) {
   }
 }
 
-bool Scan::decode(RowSink& sink) {
+bool Scan::decode(RowSink& sink, int threads) {
+  std::vector<int> starts{0};  // of bands of rows of MCUs, one for each thread
+  for (int i = 1; i < threads; ++i) {
+    int row = std::max(starts.back() + 1, static_cast<int>(static_cast<int64_t>(mcu_rows_) * i / threads));
+    while (row < mcu_rows_ && !begins_interval(row)) ++row;
+    if (row < mcu_rows_) starts.push_back(row);
+  }
+  int first[kMaxComponents] = {}, end[kMaxComponents] = {};
+  if (starts.size() == 1 || sink.part(first, end) == nullptr) {
+    RowDecoder rows(*this);
+    return rows.decode(0, mcu_rows_, sink);
+  }
+  starts.push_back(mcu_rows_);
+  std::atomic<bool> sound{true};
+  Tasks tasks(static_cast<int>(starts.size()) - 1);
+  for (size_t i = 0; i + 1 < starts.size(); ++i) {
+    tasks.add([&, i] {
+      if (!decode_band(sink, starts[i], starts[i + 1])) sound = false;
+    });
+  }
+  for (const std::exception_ptr& thrown : tasks.finish()) {
+    if (thrown) std::rethrow_exception(thrown);
+  }
+  return sound;
+}
+
+// The rows of MCUs [first, end) by a part of the sink, and those before that it needs.
+bool Scan::decode_band(RowSink& sink, int first, int end) const {
+  int first_row[kMaxComponents] = {}, end_row[kMaxComponents] = {};
+  for (const Component& component : components_) {
+    first_row[component.index] = first * component.vertical;
+    end_row[component.index] = std::min(end * component.vertical, component.rows);
+  }
+  const std::unique_ptr<RowSink> part = sink.part(first_row, end_row);
+  for (const Component& component : components_) first = std::min(first, first_row[component.index] / component.vertical);
+  while (!begins_interval(first)) --first;
   RowDecoder rows(*this);
-  return rows.decode(0, mcu_rows_, sink);
+  return rows.decode(first, end, *part);
 }
 
 }  // namespace
 
-bool decode_sequential(const Header& header, const uint8_t* data, size_t size, RowSink& sink) {
+bool decode_sequential(const Header& header, const uint8_t* data, size_t size, RowSink& sink, int threads) {
   if (header.progressive || header.several_scans()) return false;
   Scan scan;
-  return scan.prepare(header, data, size) && scan.decode(sink);
+  return scan.prepare(header, data, size) && scan.decode(sink, threads);
 }
 
 }  // namespace jpegdeep
