@@ -16,7 +16,17 @@ from tqdm import tqdm
 
 from eval.benchmark.axes import bare_axes
 from eval.benchmark.figures import new_figure, save_figure
-from eval.benchmark.jpeg_stage import ANTIALIASED, BARE, NATIVE, READ, REENCODE, StageTimes, geometric_mean, measure
+from eval.benchmark.jpeg_stage import (
+    ANTIALIASED,
+    BARE,
+    NATIVE,
+    PIXELS,
+    READ,
+    REENCODE,
+    StageTimes,
+    geometric_mean,
+    measure,
+)
 from eval.benchmark.photos import builtin_jpegs
 from eval.benchmark.statistics import summary
 from jpegdeep_torch.cli.command import Parser, run_command
@@ -26,7 +36,14 @@ from jpegdeep_torch.utils.environment import machine, run_header
 from jpegdeep_torch.utils.files import write_json
 
 # What is compared with what; 'fastest RGB' is each file's own fastest.
-RATIOS = ((NATIVE, BARE), (NATIVE, ANTIALIASED), (NATIVE, "fastest RGB"), (NATIVE, REENCODE), (READ, BARE))
+RATIOS = (
+    (NATIVE, BARE),
+    (NATIVE, ANTIALIASED),
+    (NATIVE, "fastest RGB"),
+    (NATIVE, REENCODE),
+    (READ, BARE),
+    (PIXELS, ANTIALIASED),
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -39,15 +39,16 @@ from .scale.job import predict_shards
 from .torch_checkpoints import convert_torch
 from .training.run import TrainingResult, train
 from .twins import TwinConfig, make_twin
+from .transforms import JpegToTensor
 from .utils.memory import keep_freed_memory
 from .weights import load_weights, save_weights
 
 __all__ = [
     "PRESETS", "BackendUnavailable", "CheckpointError", "Classifier", "ConfigError", "DatasetError", "Detector",
-    "JpegDataset", "JpegDeepError", "JpegError", "JpegWarning", "MissingExtra", "ModelError", "NMSConfig", "Planes",
-    "ReadOptions", "StorageError", "StreamError", "TiledDetector", "TrainingError", "TrainingResult", "TwinConfig",
-    "convert_keras", "convert_torch", "create_model", "detect", "fit_image", "get_preset", "keep_freed_memory",
-    "list_jpegs", "list_models", "list_weights", "load_model", "load_weights", "make_loader", "make_twin",
-    "pixels_batch", "predict_shards", "prepare_inputs", "read_dct", "read_dct_batch", "read_gray", "read_info",
-    "read_many", "read_planes", "read_rgb", "save_weights", "ssd300_anchors", "train",
+    "JpegDataset", "JpegDeepError", "JpegError", "JpegToTensor", "JpegWarning", "MissingExtra", "ModelError",
+    "NMSConfig", "Planes", "ReadOptions", "StorageError", "StreamError", "TiledDetector", "TrainingError",
+    "TrainingResult", "TwinConfig", "convert_keras", "convert_torch", "create_model", "detect", "fit_image",
+    "get_preset", "keep_freed_memory", "list_jpegs", "list_models", "list_weights", "load_model", "load_weights",
+    "make_loader", "make_twin", "pixels_batch", "predict_shards", "prepare_inputs", "read_dct", "read_dct_batch",
+    "read_gray", "read_info", "read_many", "read_planes", "read_rgb", "save_weights", "ssd300_anchors", "train",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from eval.benchmark.threads import threads_set_to
 from jpegdeep_torch.errors import JpegDeepError
-from jpegdeep_torch.jpeg import Resize, read_dct, read_planes, resize_batch
+from jpegdeep_torch.jpeg import Resize, read_dct, read_planes, read_rgb, resize_batch
 from jpegdeep_torch.jpeg.native import native_module
 from jpegdeep_torch.jpeg.pixels import DECODERS, decode_rgb, stretch
 from jpegdeep_torch.jpeg.reencode import encode_jpeg, jpeg_coefficients
@@ -24,6 +24,7 @@ READ = "read, native"
 NATIVE = "native"
 REENCODE = "reencode"
 ANTIALIASED = "torchvision + antialiased resize"
+PIXELS = "read_rgb, antialiased"
 STEPS = ("header and Python", "entropy decoding", "horizontal", "vertical")
 
 
@@ -51,6 +52,8 @@ def methods() -> dict[str, Callable[[bytes], object]]:
     found["native, requantize=75"] = lambda data: read_dct(data, requantize=75)
     found["native, antialiased"] = lambda data: read_dct(data, antialias=True)
     found["native, resized by torch"] = lambda data: resize_batch([read_planes(data)], Resize((SIZE, SIZE)))
+    found[PIXELS] = lambda data: read_rgb(data, SIZE)
+    found["read_rgb"] = lambda data: read_rgb(data, SIZE, antialias=False)
     found[REENCODE] = _reencode
     for decoder in DECODERS:
         found[f"{decoder} + bilinear"] = _rgb(decoder)
