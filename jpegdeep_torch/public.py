@@ -38,8 +38,8 @@ from .pretrained import create_model, list_weights, load_model, read_info
 from .scale.job import predict_shards
 from .torch_checkpoints import convert_torch
 from .training.run import TrainingResult, train
-from .twins import TwinConfig, make_twin
 from .transforms import JpegToTensor
+from .twins import TwinConfig, make_twin
 from .utils.memory import keep_freed_memory
 from .weights import load_weights, save_weights
 
