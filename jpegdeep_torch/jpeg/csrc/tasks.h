@@ -1,11 +1,9 @@
 // Tasks on several threads, which begin while others are still being added.
 #pragma once
 
-#include <condition_variable>
 #include <exception>
 #include <functional>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <vector>
 
 namespace jpegdeep {
@@ -20,18 +18,14 @@ class Tasks {
 
   void add(std::function<void()> task);
   // Takes part in the work until all of it is done -> what each task threw, in the order in which they were added.
+  //
+  // It waits for the tasks alone, not for the threads: on a busy machine one of these may get its first turn long after
+  // the others have done everything, and it would be waited for only to hear that nothing is left.
   std::vector<std::exception_ptr> finish();
 
  private:
-  void work(bool until_closed);
-
-  std::mutex lock_;
-  std::condition_variable added_;
-  std::vector<std::function<void()>> tasks_;
-  std::vector<std::exception_ptr> thrown_;
-  size_t next_ = 0;
-  bool closed_ = false;
-  std::vector<std::thread> threads_;
+  struct Queue;
+  std::shared_ptr<Queue> queue_;  // the threads', too: the last of them may outlive this
 };
 
 }  // namespace jpegdeep
