@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jpegdeep_torch.utils.figures import new_figure, save_figure
 from tqdm import tqdm
 
 from eval.benchmark.arguments import add_backends, laboratory_parser, prepared_device
 from eval.benchmark.axes import COLOURS, bare_axes
 from eval.benchmark.candidates import BenchmarkCase, TimedDetector, make_timed_detector
+from eval.benchmark.figures import new_figure, save_figure
 from eval.benchmark.measure import CaseResult, measure
 from eval.benchmark.networks import Network
 from eval.benchmark.statistics import summary

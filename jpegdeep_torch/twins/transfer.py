@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from ..detection import NMSConfig, anchor_boxes, detect
 from ..errors import ModelError
+from ..inference.detector import Detector
 from ..models import Network, create_model
 from ..presets import Preset
 from ..weights import WeightsInfo, save_weights
@@ -24,15 +24,8 @@ from .pairs import Pairs, middle_pairs
 from .pictures import Display, Folders, split_pictures
 
 _RENAMED = {"block5_conv1_dct": "block5_conv1"}  # layers that take the chroma's channels as well as the teacher's
-_BEFORE_SOURCE = (
-    ".stem.",
-    ".early.",
-    ".luma.",
-    ".chroma.",
-    "luma_norm.",
-    "chroma_norm.",
-    ".deconv.",
-)  # whatever leads to the maps
+# Whatever leads to the maps.
+_BEFORE_SOURCE = (".stem.", ".early.", ".luma.", ".chroma.", "luma_norm.", "chroma_norm.", ".deconv.")
 _SHOWN_SCORE = 0.3  # of a teacher's detections that the twin's are compared with
 _BATCH = 4
 
@@ -227,9 +220,10 @@ def _agreed(network: nn.Module, theirs: object, ours: object) -> tuple[int, int]
     if isinstance(theirs, Tensor) and isinstance(ours, Tensor):
         return int((theirs.argmax(1) == ours.argmax(1)).sum()), len(theirs)
     assert isinstance(network, Network) and isinstance(theirs, tuple) and isinstance(ours, tuple)
-    anchors, settings = anchor_boxes(network.config), NMSConfig(score_threshold=_SHOWN_SCORE)
+    sizes = torch.full((len(theirs[0]), 2), network.config.image_size)
+    postprocess = Detector(network, threshold=_SHOWN_SCORE, workers=0).postprocess
     again = total = 0
-    for wanted, found in zip(*(detect(logits, offsets, anchors, None, settings) for logits, offsets in (theirs, ours))):
+    for wanted, found in zip(postprocess(theirs, sizes), postprocess(ours, sizes)):
         total += len(wanted["labels"])
         if len(found["labels"]) and len(wanted["labels"]):
             same = wanted["labels"][:, None] == found["labels"][None]
