@@ -37,6 +37,11 @@ def test_networks_on_pixels_and_on_coefficients_read_the_same_damaged_files():
 
 
 @pytest.mark.slow
+def test_every_way_of_the_native_part_agrees_on_damaged_files():
+    run("jpeg.sanitize", "--cases", "20000" if FULL else "600")
+
+
+@pytest.mark.slow
 def test_memory_stays_flat_on_eight_threads():
     run("jpeg.soak", "--files", "10000" if FULL else "1500")
 
