@@ -370,8 +370,8 @@ def main() -> int:
         of_kind = [o for o in outcomes if o.kind == kind]
         right, refused = (sum(o.status == status for o in of_kind) for status in (0, 2))
         print(f"{kind:30} {len(of_kind):5}: {right} right, {refused} refused, "
-              f"{len(of_kind) - right - refused} failed; at most {max(o.mib for o in of_kind):.0f} MiB, "
-              f"{max(o.seconds for o in of_kind):.1f} s")  # fmt: skip
+              f"{len(of_kind) - right - refused} failed; at most {max((o.mib for o in of_kind), default=0):.0f} MiB, "
+              f"{max((o.seconds for o in of_kind), default=0):.1f} s")  # fmt: skip
     return int(any(o.status not in (0, 2) for o in outcomes))
 
 

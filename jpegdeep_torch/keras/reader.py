@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import CheckpointError
 from ..utils.messages import shown
 from .archive import is_weights_h5, named, other_kind, unpacked
+from .heaps import endless_heap
 
 # Bounds on what a file may make us read, far above what any of these networks has.
 _MOST_OBJECTS = 20_000  # a ResNet-50 detector has about 1,000
@@ -125,6 +126,8 @@ def _opened(held: Path, path: Path) -> Iterator[KerasFile]:
         with open(held, "rb") as other:
             start = other.read(8)
         raise CheckpointError(f"{path}: not an HDF5 file (it starts with {start!r}), expected a Keras .h5 file")
+    if (place := endless_heap(held)) is not None:
+        raise CheckpointError(f"{path}: damaged HDF5 file (the heap of texts at byte {place} has no end)")
     file = None
     try:
         file = h5py.File(held, "r")

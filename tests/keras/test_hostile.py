@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from jpegdeep_torch.cli.convert import main
 from jpegdeep_torch.errors import CheckpointError, JpegDeepError
 from jpegdeep_torch.keras import convert_keras
+from jpegdeep_torch.keras.heaps import endless_heap
 from tests.keras.files import Dialect, torch_layout, write
 from tests.keras.samples import model_config
 from tests.keras.tables import network
@@ -180,6 +181,7 @@ def test_output_appears_only_when_complete(checkpoint, tmp_path):
 _MEASURE = """
 import resource, sys
 from jpegdeep_torch.keras import convert_keras
+from jpegdeep_torch.keras.heaps import endless_heap
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 done = convert_keras(sys.argv[1], sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, done.parameters * 4 // 1024)
@@ -295,3 +297,19 @@ def test_command_says_it_in_one_line(tmp_path):
     assert run.stderr.count("\n") == 1 and "not an HDF5 file" in run.stderr and "Traceback" not in run.stderr
     with pytest.raises(JpegDeepError):
         main([str(tmp_path / "bad.h5")])
+
+
+def test_a_heap_of_texts_without_an_end_is_not_followed(tmp_path):
+    """HDF5 itself goes from object to object of a global heap by their sizes, and never past one of size 0."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["backend"] = "tensorflow"  # a text of variable length: it lies in the heap
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL")
+    first = int.from_bytes(data[heap + 24 : heap + 32], "little")
+    free = heap + 32 + -(-first // 8) * 8
+    assert data[free : free + 2] == b"\0\0" and any(data[free + 8 : free + 16])  # free space, and its size
+    assert endless_heap(path) is None
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    refused(path, "damaged HDF5 file", f"at byte {heap}")
