@@ -4,8 +4,8 @@
 
 Each case goes through the planes, coefficients and pixels at several sizes, with one thread and with two, under all of
 `on_damage`.  The fast decoders must say of every file what libjpeg says, and give the same coefficients; two threads
-the same as one; a batch the same as its files alone.  Exits with 1 where they do not.  How to build the native part
-with the sanitizers: see docs/jpeg_stage.md.
+the same as one; a batch the same as its files alone.  Exits with 1 where they do not.  How to build the native
+part with the sanitizers: see docs/jpeg_stage.md.
 """
 
 from __future__ import annotations

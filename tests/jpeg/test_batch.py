@@ -137,3 +137,14 @@ def test_damage_is_found_by_any_thread():
             got = read_dct(hurt, threads=threads, options=tolerant).luma
             np.testing.assert_array_equal(got, read_dct(hurt, options=tolerant).luma)
         assert messages[0] == messages[1]
+
+
+def test_threads_that_come_too_late_do_no_harm():
+    """More threads than files: most of them first run when all has been done, perhaps even after the call."""
+    expected = read_dct(FILES[0], 64)
+    for count in (0, 1, 2, 3) * 50:
+        sources = [FILES[0], BROKEN[3], FILES[0]][:count]
+        batch = read_dct_batch(sources, 64, threads=6)
+        assert list(batch.errors) == [1][: max(0, count - 1)]
+        for i in set(range(count)) - {1}:
+            np.testing.assert_array_equal(batch.luma[i], expected.luma)
