@@ -158,6 +158,7 @@ def test_boxes_of_the_whole_detector(size, ssd):
         free[off.argmin()] = False
 
 
+@pytest.mark.slow
 def test_verify_tells_a_file_that_answers_otherwise(ssd, tmp_path, capsys):
     """The saved file against torchvision itself; every number of it that matters makes the command fail."""
     source, output = str(ssd[1].source), tmp_path / "out.safetensors"
