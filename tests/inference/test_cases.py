@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -44,12 +45,17 @@ PARAMS = [pytest.param((path, True), id=path) for path in PATHS]
 PARAMS += [pytest.param((path, False), id=f"{path}, no compiler", marks=pytest.mark.slow) for path in PATHS]
 
 
-@pytest.fixture(scope="module", params=PARAMS)
+@functools.cache
+def narrow(model: str):
+    return create_model(model, 3, width=0.05)
+
+
+@pytest.fixture(params=PARAMS)  # of each test alone: others must not run as without a compiler
 def path(request):
     """(a function that gives a Detector of one path with its reading options, whether the native part is there)."""
     name, native = request.param
     model, coefficients, decoder = PATHS[name]
-    network = create_model(model, 3, width=0.05)
+    network = narrow(model)
     with pytest.MonkeyPatch.context() as patch:
         if not native:
             for module_name, module in list(sys.modules.items()):
