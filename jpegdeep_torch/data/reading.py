@@ -15,7 +15,17 @@ from ..errors import JpegError, ModelError, UnsupportedCoding
 from ..jpeg import JpegWarning, ReadOptions, Resize, check_jpeg, read_dct
 from ..jpeg.markers import parse_header
 from ..jpeg.options import DEFAULT_OPTIONS
-from ..jpeg.pixels import DECODER_NAMES, DEFAULT_DECODER, ON_DEVICE, decode_rgb, shorter_side_and_crop, stretch
+from ..jpeg.pixel_input import read_pixels
+from ..jpeg.pixels import (
+    AT_SIZE,
+    DECODER_NAMES,
+    DECODERS,
+    DEFAULT_DECODER,
+    ON_DEVICE,
+    decode_rgb,
+    shorter_side_and_crop,
+    stretch,
+)
 from ..jpeg.reader import Source, source_bytes
 from ..jpeg.reencode import encode_jpeg, jpeg_coefficients
 from ..models import ModelConfig
@@ -156,7 +166,9 @@ class InputReader:
         self, data: bytes, name: str, out: tuple[np.ndarray, ...], clock: Clock, warnings: list[JpegWarning] | None
     ) -> tuple[int, int]:
         """Decoded and resized; for DCT networks then compressed again, and the coefficients of that read."""
-        decoder = DEFAULT_DECODER if self.decoder == ON_DEVICE else self.decoder
+        if self.decoder == AT_SIZE and not self.config.is_dct:
+            return self._at_size(data, name, out[0], clock, warnings)
+        decoder = self.decoder if self.decoder in DECODERS else DEFAULT_DECODER
         with clock.stage("decode"):
             image_size = parse_header(data, name, self.options).image_size
             pixels = decode_rgb(
@@ -171,6 +183,19 @@ class InputReader:
         for target, plane in zip(out, planes):
             target[...] = plane
         return image_size
+
+    def _at_size(
+        self, data: bytes, name: str, out: np.ndarray, clock: Clock, warnings: list[JpegWarning] | None
+    ) -> tuple[int, int]:
+        """Pixels of the network's size straight from the coefficients, by the `Resize` of a DCT network's input."""
+        with clock.stage("decode"):
+            try:
+                read = read_pixels(
+                    data, resize=self._resize(data, name), out=out, options=self.options, warnings=warnings
+                )
+            except JpegError as error:
+                raise type(error)(name, error.reason) from None
+        return read.image_size
 
     def _fit(self, pixels: np.ndarray) -> np.ndarray:
         size = self.config.image_size

@@ -64,7 +64,8 @@ DECODERS: dict[str, Callable[[bytes, int], np.ndarray]] = {
 if hasattr(torchvision.io, "decode_jpeg"):  # deprecated since torchvision 0.29: it will go one day
     DECODERS["torchvision"] = _torchvision
 ON_DEVICE = "torchvision-device"  # workers only read; torchvision decodes a batch where the network runs (nvJPEG)
-DECODER_NAMES = (*DECODERS, ON_DEVICE)
+AT_SIZE = "native-resized"  # no picture of the file's own size: `read_rgb` makes the network's from the coefficients
+DECODER_NAMES = (*DECODERS, AT_SIZE, ON_DEVICE)
 DEFAULT_DECODER = "native"  # the same pixels as of the others, in one pass with the verdict
 
 

@@ -137,6 +137,23 @@ def test_imagenet_preset_cuts_the_middle():
         assert (batch.inputs[0][0, 0] > 1000).all()  # DC of white is 8 * 127
 
 
+@pytest.mark.parametrize("size", [(480, 640), (333, 500), (97, 131)])
+def test_pixels_made_at_the_networks_size_are_those_that_are_decoded_and_resized(size):
+    """To within what rounding twice comes to, and what is clipped before and not after resizing."""
+    data = jpeg(picture(*size, seed=3), quality=95)
+    decoded = decode_rgb(data, decoder="pillow")
+    side = round(min(size) * 224 / 256)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    middle = np.ascontiguousarray(decoded[top : top + side, left : left + side])
+    for model, preset, expected in (("ssd300_vgg16", "voc", decoded), ("vgg16", "imagenet", middle)):
+        config = model_config(model)
+        made = JpegDataset([data], config, get_preset(preset), decoder="native-resized")[0]
+        assert made.image_sizes.tolist() == [list(size)]
+        pixels = made.inputs[0][0].permute(1, 2, 0).numpy().astype(int)
+        difference = np.abs(pixels - stretch(expected, config.image_size))
+        assert (difference <= 1).mean() > 0.99 and difference.mean() < 0.5
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(DatasetError, match="no such folder"):
         list_jpegs(tmp_path / "absent")
