@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,9 +57,16 @@ class SSD(Network):
         self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         maps = self.feature_maps(*given(image_or_luma, chroma_or_cb, cr))
-        logits = [rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
-        offsets = [rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
-        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+        return head_outputs(maps, self.class_heads, self.box_heads, self.config.num_classes + 1)
+
+
+def head_outputs(
+    maps: Sequence[Tensor], class_heads: nn.ModuleList, box_heads: nn.ModuleList, classes: int
+) -> tuple[Tensor, Tensor]:
+    """(class_logits (N, A, classes), box_offsets (N, A, 4)) of the feature maps, each by its two heads."""
+    logits = [rows(head(x), classes) for head, x in zip(class_heads, maps)]
+    offsets = [rows(head(x), 4) for head, x in zip(box_heads, maps)]
+    return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
 
 
 def rows(x: Tensor, size: int) -> Tensor:

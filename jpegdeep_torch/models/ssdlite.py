@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from .config import SSDLITE_EXTRA_LAYERS, ModelConfig
 from .layers import given, scaled
 from .mobilenet_v2 import FIRST_OF_STRIDE_16, FIRST_OF_STRIDE_32, ConvNormActivation, MobileNetV2
-from .ssd import rows
+from .ssd import head_outputs
 
 
 class SeparableConv2d(nn.Module):
@@ -77,6 +76,4 @@ class SSDLite(MobileNetV2):
         self, image_or_luma: Tensor, chroma_or_cb: Tensor | None = None, cr: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         maps = self.feature_maps(*given(image_or_luma, chroma_or_cb, cr))
-        logits = [rows(head(x), self.config.num_classes + 1) for head, x in zip(self.class_heads, maps)]
-        offsets = [rows(head(x), 4) for head, x in zip(self.box_heads, maps)]
-        return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
+        return head_outputs(maps, self.class_heads, self.box_heads, self.config.num_classes + 1)
